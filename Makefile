@@ -1,0 +1,45 @@
+# make demo, make test: all that a newcomer needs. Each makes .venv when it is missing or older than its pins.
+VENV := .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SERVE ?= 1
+LAKE ?= ./lake
+
+.PHONY: demo test lint bench docs clean help
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    build ./lake from real photographs and sweep it (SERVE=0: stop before serving)"
+	@echo "make test    the whole test suite, as CI runs it"
+	@echo "make lint    ruff and mypy"
+	@echo "make bench   benchmarks; prints ratios against a peer or a physical limit"
+	@echo "make docs    regenerate the tables, figures and command reference of the documentation"
+	@echo "make clean   remove .venv, ./lake and caches"
+
+$(STAMP): pyproject.toml constraints.txt infra/check_system.sh
+	@sh infra/check_system.sh $(PYTHON)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch setuptools wheel
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[all,dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/sensorium --lake $(LAKE) demo $(if $(filter 0,$(SERVE)),--no-serve)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	sh infra/mypy.sh $(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/python -m tests.benchmarks
+
+docs: $(STAMP)
+	$(BIN)/python docs/regenerate.py
+
+clean:
+	rm -rf $(VENV) lake build dist *.egg-info .mypy_cache .mypy_root .pytest_cache .ruff_cache .hypothesis

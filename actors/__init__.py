@@ -1,0 +1,1 @@
+"""Stateful Ray actors: work that is expensive to start, started once."""

@@ -1,0 +1,315 @@
+"""``sensorium catalog``: the lake from the command line."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from sensorium.platform.cli import state
+from sensorium.platform.errors import InvalidSetting, UserError
+from sensorium.platform.tables import human_bytes, print_rows, print_table
+
+if TYPE_CHECKING:
+    from sensorium.catalog.ingest import IngestReport
+    from sensorium.catalog.lake import Catalog
+    from sensorium.catalog.selection import Selection
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Data sets: ingest, query, version, preview, verify."
+)
+
+_NAME = typer.Argument(help="A data set: NAME, NAME@VERSION or NAME@TAG.", metavar="NAME")
+_WHERE = typer.Option(
+    None, "--where", "-w", metavar="SQL", help="Only samples for which this holds, such as \"label = 'cat'\"."
+)
+
+
+def open_catalog(context: typer.Context) -> Catalog:
+    """The lake that the global options name."""
+    from sensorium.catalog.lake import Catalog
+
+    settings = state(context).settings
+    return Catalog(settings.lake, options=settings.storage_options)
+
+
+def selected(catalog: Catalog, name: str, where: str | None, **chosen: Any) -> Selection:
+    """A selection of the data set ``name`` (NAME@VERSION)."""
+    return catalog.dataset(name).select(where, **chosen)
+
+
+@app.command("list")
+def list_(context: typer.Context) -> None:
+    """The data sets of the lake."""
+    catalog = open_catalog(context)
+    frame = catalog.datasets()
+    empty = f"{catalog.storage.url} has no data sets yet. Begin with: sensorium catalog ingest PATH --dataset NAME"
+    print_table(frame, as_json=state(context).json, empty=empty)
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    name: str = _NAME,
+    where: str = _WHERE,
+    limit: int = typer.Option(5, "--limit", "-n", min=0, help="Samples to show."),
+) -> None:
+    """One data set: declaration, fields, and its first samples."""
+    catalog = open_catalog(context)
+    dataset = catalog.dataset(name)
+    declaration, selection = dataset.declaration, dataset.select(where)
+    fields = [
+        {
+            "field": field.name,
+            "kind": "array" if field.name in declaration.arrays else "scalar",
+            "type": ("[" + getattr(field, "dims", "") + "] " + "/".join(getattr(field, "dtypes", ()))).strip()
+            if field.name in declaration.arrays
+            else str(getattr(field, "type", "")),
+            "unit": field.unit,
+            "required": "yes" if field.required else "",
+            "description": field.description,
+        }
+        for field in declaration.fields.values()
+    ]
+    about = {
+        "name": dataset.name,
+        "version": selection.version,
+        "modality": declaration.modality_name,
+        "samples": len(selection),
+        "description": declaration.description,
+        "licence": declaration.licence,
+        "attributes": dict(declaration.attributes),
+        "tags": dataset.tags(),
+    }
+    if state(context).json:
+        first = selection.frame().head(limit).to_dicts()
+        typer.echo(json.dumps({**about, "fields": fields, "first": first}, default=str, ensure_ascii=False))
+        return
+    print_rows(["", ""], [[key, _short(value)] for key, value in about.items() if value not in ("", {}, None)])
+    typer.echo()
+    print_rows(list(fields[0]) if fields else ["field"], [[str(value) for value in field.values()] for field in fields])
+    if limit and len(selection):
+        typer.echo()
+        print_table(dataset.select(where, limit=limit).rows, as_json=False)
+
+
+@app.command()
+def query(
+    context: typer.Context,
+    sql: str = typer.Argument(help='SELECT …; a version goes in double quotes: "NAME@3".', metavar="SQL"),
+    limit: int = typer.Option(100, "--limit", "-n", min=1, help="Rows shown to people at most."),
+) -> None:
+    """Run SQL over the sample tables; every data set is a table of its name."""
+    print_table(open_catalog(context).sql(sql), as_json=state(context).json, empty="No rows.", limit=limit)
+
+
+@app.command()
+def ingest(
+    context: typer.Context,
+    path: Path = typer.Argument(help="A file or a folder.", metavar="PATH"),
+    dataset: str = typer.Option(
+        ..., "--dataset", "-d", metavar="NAME", help="Data set to add to; made if it is not there."
+    ),
+    format: str = typer.Option("auto", "--format", "-f", help="An importer's name; auto finds it by content."),  # noqa: A002
+    options: list[str] = typer.Option(
+        [], "--set", metavar="KEY=VALUE", help="An option of the importer; may be repeated."
+    ),
+    description: str = typer.Option("", help="Of a new data set."),
+    licence: str = typer.Option("", help="Of a new data set."),
+    strict: bool = typer.Option(False, "--strict", help="Stop at the first file that cannot be read."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Find and count, write nothing."),
+    batch: int = typer.Option(256, min=1, help="Samples a commit."),
+) -> None:
+    """Import files. What is there already is skipped; a bad file is reported and the others go in."""
+    report = open_catalog(context).ingest(
+        path, dataset, format, options=_pairs(options), description=description, licence=licence,
+        strict=strict, dry_run=dry_run, batch=batch,
+    )  # fmt: skip
+    _tell(report, as_json=state(context).json)
+    if report.failed:
+        raise typer.Exit(2)
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    name: str = _NAME,
+    output: Path = typer.Option(..., "--output", "-o", metavar="FOLDER", help="A new or empty folder."),
+    where: str = _WHERE,
+    format: str = typer.Option("native", "--format", "-f", help="native (PNG, WAV, NIfTI …) or npz."),  # noqa: A002
+) -> None:
+    """Write samples as files, with their scalars in samples.parquet."""
+    from sensorium.catalog.export import export as write
+
+    count = write(selected(open_catalog(context), name, where), output, format=format)  # type: ignore[arg-type]
+    typer.echo(f"{count} samples written to {output}")
+
+
+@app.command()
+def history(context: typer.Context, name: str = _NAME) -> None:
+    """The versions of a data set, newest first."""
+    print_table(open_catalog(context).dataset(name).history(), as_json=state(context).json)
+
+
+@app.command()
+def diff(
+    context: typer.Context,
+    name: str = typer.Argument(metavar="NAME", help="A data set."),
+    a: str = typer.Argument(help="Version or tag.", metavar="A"),
+    b: str = typer.Argument(help="Version or tag.", metavar="B"),
+) -> None:
+    """What changed from version A to version B."""
+    frame = open_catalog(context)[name].diff(a, b)
+    print_table(frame, as_json=state(context).json, empty=f"{name}: {a} and {b} hold the same samples.", limit=100)
+
+
+@app.command()
+def tag(
+    context: typer.Context,
+    name: str = _NAME,
+    tag: str = typer.Argument(metavar="TAG", help="The name to give."),
+    move: bool = typer.Option(False, "--move", help="Move a tag that names another version."),
+) -> None:
+    """Name a version (the newest, or NAME@VERSION); vacuum keeps it."""
+    version = open_catalog(context).dataset(name).tag(tag, move=move)
+    typer.echo(f"{name.partition('@')[0]}@{tag} is version {version}")
+
+
+@app.command()
+def lineage(context: typer.Context, name: str = typer.Argument(help="A data set or a run.", metavar="NAME")) -> None:
+    """What a data set or run came from, and what was made of it."""
+    frame = open_catalog(context).lineage(name.partition("@")[0])
+    print_table(frame, as_json=state(context).json, empty=f"{name}: made from no other data set, and nothing from it.")
+
+
+@app.command()
+def runs(context: typer.Context) -> None:
+    """The jobs that ran on this lake, newest first."""
+    frame = open_catalog(context).runs()
+    if not state(context).json:
+        frame = frame.select("run", "kind", "name", "state", "started", "seconds", "message")
+    print_table(frame, as_json=state(context).json, empty="No runs yet.")
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    name: str = _NAME,
+    quick: bool = typer.Option(False, "--quick", help="Look only whether all payload is there; read none."),
+) -> None:
+    """Check all payload against the table; exit code 1 if anything is wrong."""
+    dataset = open_catalog(context).dataset(name)
+    problems = dataset.verify(checksums=not quick)
+    print_table(problems, as_json=state(context).json, empty=f"{name}: {len(dataset)} samples, all well.", limit=100)
+    if not problems.is_empty():
+        raise typer.Exit(1)
+
+
+@app.command()
+def compact(context: typer.Context, name: str = typer.Argument(metavar="NAME", help="A data set.")) -> None:
+    """Merge small files and fragments; samples and older versions stay what they are."""
+    version = open_catalog(context)[name].compact()
+    typer.echo(f"{name} is compact at version {version}")
+
+
+@app.command()
+def vacuum(
+    context: typer.Context,
+    name: str = typer.Argument(metavar="NAME", help="A data set."),
+    retention_days: float = typer.Option(30.0, min=0, help="Keep versions that were replaced within so many days."),
+    grace_hours: float = typer.Option(24.0, min=0, help="Keep payload younger than this that no version refers to."),
+    apply: bool = typer.Option(False, "--apply", help="Remove; without it only say what would be removed."),
+) -> None:
+    """Remove payload and table files that no kept version needs. Tagged versions are kept."""
+    report = open_catalog(context)[name].vacuum(
+        timedelta(days=retention_days), grace=timedelta(hours=grace_hours), dry_run=not apply
+    )
+    if state(context).json:
+        typer.echo(json.dumps(vars(report)))
+        return
+    verb = "would remove" if report.dry_run else "removed"
+    expired = f"; unreadable: versions {_ranges(report.versions)}" if report.versions else ""
+    typer.echo(
+        f"{name}: {verb} {len(report.fragments)} fragments and {len(report.files)} table files, "
+        f"{human_bytes(report.nbytes)}{expired}" + (". Run again with --apply to do it." if report.dry_run else "")
+    )
+
+
+@app.command()
+def preview(
+    context: typer.Context,
+    name: str = _NAME,
+    output: Path = typer.Option(
+        ..., "--output", "-o", metavar="PICTURE", help="Where to save the sheet, such as sheet.png."
+    ),
+    where: str = _WHERE,
+    count: int = typer.Option(12, "--count", "-n", min=1, max=400, help="Samples on the sheet."),
+) -> None:
+    """Draw a contact sheet."""
+    from sensorium.catalog.preview import contact_sheet
+
+    path = contact_sheet(selected(open_catalog(context), name, where), output, count=count)
+    typer.echo(f"saved {path}")
+
+
+@app.command()
+def drop(
+    context: typer.Context,
+    name: str = typer.Argument(metavar="NAME", help="A data set."),
+    yes: bool = typer.Option(False, "--yes", help="Do not ask."),
+) -> None:
+    """Remove a data set with all its versions, for good."""
+    catalog = open_catalog(context)
+    count = len(catalog[name])
+    if not yes and not typer.confirm(
+        f"Remove {name} with {count} samples and all its versions from {catalog.storage.url}?"
+    ):
+        raise UserError("nothing was removed.")
+    catalog.drop(name)
+    typer.echo(f"removed {name}")
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
+        key, mark, value = text.partition("=")
+        if not mark or not key:
+            raise InvalidSetting(f"--set takes KEY=VALUE; got {text!r}.")
+        pairs[key] = value
+    return pairs
+
+
+def _tell(report: IngestReport, *, as_json: bool) -> None:
+    if as_json:
+        failed = [{"file": file, "reason": reason} for file, reason in report.failed]
+        typer.echo(json.dumps({**vars(report), "failed": failed}, ensure_ascii=False))
+        return
+    if report.dry_run:
+        new = report.planned - report.skipped
+        typer.echo(f"{report.planned} samples as {report.format}, {new} of them new; nothing was written (dry run)")
+        return
+    typer.echo(
+        f"{report.dataset}@{report.version}: {report.added} samples added as {report.format}, "
+        f"{report.skipped} were there already, {len(report.failed)} failed"
+    )
+    for _, reason in report.failed:
+        typer.echo(f"  {reason}", err=True)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
+    return text if len(text) <= 200 else text[:199] + "…"
+
+
+def _ranges(versions: list[int]) -> str:
+    """``[0, 1, 2, 5]`` as ``0–2, 5``."""
+    parts: list[list[int]] = []
+    for version in versions:
+        if parts and version == parts[-1][-1] + 1:
+            parts[-1] = [parts[-1][0], version]
+        else:
+            parts.append([version])
+    return ", ".join("–".join(str(end) for end in part) for part in parts)

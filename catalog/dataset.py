@@ -1,0 +1,283 @@
+"""A data set: what can be asked of it, and how it is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+import polars as pl
+
+from sensorium.catalog import comparison, maintenance, mutation, tags
+from sensorium.catalog.declaration import Declaration, Source
+from sensorium.catalog.fields import Field
+from sensorium.catalog.selection import Predicate, Selection
+from sensorium.catalog.table import CommitNote, Table
+from sensorium.catalog.writing import Existing, Writer
+from sensorium.platform.errors import UserError
+from sensorium.platform.optional import require
+from sensorium.platform.storage import Storage
+
+if TYPE_CHECKING:
+    from sensorium.catalog.maintenance import VacuumReport
+    from sensorium.catalog.modality import Modality
+
+__all__ = ["Dataset"]
+
+
+class Dataset:
+    """A data set of the lake, at its newest version or pinned to one.
+
+    A handle from ``catalog[name]`` follows the newest version; each selection pins the version that it finds. A handle from
+    ``catalog.dataset(name, version=...)`` stays at its version and cannot write.
+
+    Attributes:
+        name: of the data set.
+        storage: its folder.
+    """
+
+    def __init__(self, storage: Storage, name: str, version: int | None = None) -> None:
+        self.storage, self.name, self._pinned = storage, name, version
+        self._table = Table(storage.below("samples"), name)
+
+    # -- what it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def version(self) -> int:
+        """The version that this handle reads."""
+        return self._pinned if self._pinned is not None else int(self._table.open().version())
+
+    @property
+    def declaration(self) -> Declaration:
+        """Fields, attributes, description and licence at that version."""
+        return self._table.declaration(self._table.open(self._pinned))
+
+    @property
+    def modality(self) -> Modality:
+        return self.declaration.modality
+
+    @property
+    def fields(self) -> Mapping[str, Field]:
+        """The declared fields that have a column."""
+        return self.declaration.fields
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """Values that hold for all samples, such as wavelengths."""
+        return self.declaration.attributes
+
+    def __len__(self) -> int:
+        return sum(file.rows for file in self._table.files(self._table.open(self._pinned)))
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.name}@{self.version}, {self.declaration.modality_name}, {len(self)} samples)"
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def scan(self) -> pl.LazyFrame:
+        """The sample table: ``id``, scalars, and per array field a struct that points to the payload.
+
+        Filters and columns are pushed down to the Parquet files.
+        """
+        return self._table.scan(self._table.open(self._pinned))
+
+    def select(
+        self,
+        predicate: Predicate = None,
+        fields: Sequence[str] | None = None,
+        order: str | Sequence[str] | None = None,
+        limit: int | None = None,
+    ) -> Selection:
+        """Choose samples, lazily.
+
+        Args:
+            predicate: a Polars expression, or SQL as in a WHERE clause; None for all.
+            fields: names of the fields wanted, scalars and arrays; None for all.
+            order: a field, or several, to sort by (``-name`` for falling); by id without one.
+            limit: at most so many.
+
+        Raises:
+            InvalidQuery, UnknownField: with what is wrong in them.
+        """
+        return Selection(self.storage, self.name, self.version, predicate, fields, order, limit)
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    def append(
+        self,
+        samples: Iterable[Mapping[str, Any]],
+        *,
+        key: str = "",
+        existing: Existing = "error",
+        evolve: bool = False,
+        message: str = "",
+        sources: Sequence[Source] = (),
+        run: str = "",
+    ) -> int:
+        """Add samples in one commit: all of them, or none.
+
+        Args:
+            samples: each with a unique ``id`` and its fields; taken one after another, held a batch at a time.
+            key: makes the append idempotent: a second one with this key does nothing and returns the first one's version.
+            existing: ``error`` or ``skip`` samples whose id is there already.
+            evolve: take in fields that are not declared (always so while the data set is empty).
+            message: remark for the history.
+            sources: what the samples were made from, for the lineage.
+            run: id of the run that made them.
+
+        Returns:
+            The version that holds them.
+
+        Raises:
+            InvalidSample, DuplicateSample, UnknownField: what is wrong, with which sample; nothing was committed.
+        """
+        table = self._writable()
+        note = CommitNote("append", message=message, sources=tuple(sources), run=run, key=key)
+        landed = table.landed(key) if key else None
+        if landed is not None:
+            return landed
+        with Writer(self.storage, table, commit="end", existing=existing, evolve=evolve, note=note) as writer:
+            for sample in samples:
+                writer.add(sample)
+        return writer.version
+
+    def writer(
+        self,
+        batch: int = 256,
+        *,
+        commit: Literal["batch", "end"] = "batch",
+        existing: Existing = "error",
+        evolve: bool = False,
+        message: str = "",
+        sources: Sequence[Source] = (),
+        run: str = "",
+    ) -> Writer:
+        """A streaming append with bounded memory; see :class:`.Writer`."""
+        note = CommitNote("append", message=message, sources=tuple(sources), run=run)
+        return Writer(
+            self.storage, self._writable(), batch=batch, commit=commit, existing=existing, evolve=evolve, note=note
+        )
+
+    def write_ray(
+        self,
+        ray_dataset: Any,
+        *,
+        key: str = "",
+        existing: Existing = "error",
+        evolve: bool = False,
+        message: str = "",
+        sources: Sequence[Source] = (),
+        run: str = "",
+    ) -> int:
+        """Append the rows of a ``ray.data.Dataset``: payload is written by the workers, one commit by this process.
+
+        Retried tasks leave fragments that nothing refers to (``vacuum`` removes them), never samples twice.
+
+        Returns:
+            The version that holds them.
+        """
+        require("ray.data", "write from Ray Data")
+        from sensorium.catalog.to_ray import SampleSink
+
+        table = self._writable()
+        landed = table.landed(key) if key else None
+        if landed is not None:
+            return landed
+        note = CommitNote("append", message=message, sources=tuple(sources), run=run, key=key)
+        open_to_new = evolve or len(self) == 0
+        sink = SampleSink(self.storage, self.declaration, note, existing=existing, open_to_new=open_to_new)
+        mutation.run_sink(ray_dataset, sink)
+        return self.version if sink.version is None else sink.version
+
+    def update(
+        self, rows: Iterable[Mapping[str, Any]] | pl.DataFrame, *, evolve: bool = False, message: str = ""
+    ) -> int:
+        """Change fields of samples in one commit.
+
+        Args:
+            rows: each with the ``id`` of a sample and the fields to set; fields that a row does not name stay, None clears.
+            evolve: take in fields that are not declared.
+            message: remark for the history.
+
+        Returns:
+            The version that holds the change.
+
+        Raises:
+            UnknownSample: an id is not there; nothing was changed.
+        """
+        return mutation.update(self.storage, self._writable(), rows, evolve=evolve, message=message)
+
+    def delete(self, predicate: pl.Expr | str, *, message: str = "") -> int:
+        """Remove the samples that ``predicate`` holds for, in one commit; older versions still have them.
+
+        Returns:
+            The version without them; the newest one where there were none.
+        """
+        return mutation.delete(self._writable(), predicate, message=message)
+
+    # -- versions -----------------------------------------------------------------------------------------------------
+
+    def tag(self, name: str, version: int | None = None, *, move: bool = False) -> int:
+        """Name a version (the one this handle reads, if none is given), which vacuum then keeps; returns it.
+
+        Raises:
+            UserError: the tag names another version, and ``move`` is false.
+        """
+        chosen = self.version if version is None else version
+        self._table.open(chosen)
+        tags.put(self.storage, self.name, name, chosen, move=move)
+        return chosen
+
+    def tags(self) -> dict[str, int]:
+        """The tags and the versions that they name."""
+        return tags.read(self.storage)
+
+    def history(self) -> pl.DataFrame:
+        """The versions, newest first: version, time, operation, samples, tags, message, sources, run."""
+        return comparison.history(self._table, self.tags())
+
+    def diff(self, a: int | str, b: int | str) -> pl.DataFrame:
+        """What changed from version or tag ``a`` to ``b``: id, change (added, removed, changed), and the fields changed."""
+        return comparison.diff(self._table, self.resolve(a), self.resolve(b))
+
+    def resolve(self, version: int | str) -> int:
+        """The number of a version given as number or tag.
+
+        Raises:
+            UnknownVersion: there is none, with close matches.
+        """
+        return tags.resolve(self.storage, self.name, version)
+
+    # -- upkeep -------------------------------------------------------------------------------------------------------
+
+    def verify(self, *, checksums: bool = True) -> pl.DataFrame:
+        """Check all payload of this version against the table: id, field, problem; empty where all is well."""
+        return maintenance.verify(self.select(), self.storage, checksums=checksums)
+
+    def compact(self) -> int:
+        """Merge small table files and small fragments in one commit; returns the version (the newest if nothing was small)."""
+        return maintenance.compact(self.storage, self._writable())
+
+    def vacuum(
+        self,
+        retention: timedelta = maintenance.RETENTION,
+        *,
+        grace: timedelta = maintenance.GRACE,
+        dry_run: bool = True,
+    ) -> VacuumReport:
+        """Remove what no version within ``retention`` and no tagged version needs; only say what, unless ``dry_run=False``.
+
+        Args:
+            retention: versions replaced longer ago than this become unreadable.
+            grace: fragments that no version refers to are kept so long, for writers that have yet to commit.
+            dry_run: remove nothing.
+        """
+        return maintenance.vacuum(self.storage, self._writable(), self.tags(), retention, grace, dry_run=dry_run)
+
+    def _writable(self) -> Table:
+        if self._pinned is not None:
+            raise UserError(
+                f"data set {self.name!r} was opened at version {self._pinned}, which cannot change. "
+                f"Open its newest version with catalog[{self.name!r}] to write."
+            )
+        return self._table

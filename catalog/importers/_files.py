@@ -1,0 +1,145 @@
+"""What importers of files share: finding them, naming them, guessing whose they are, saying what is wrong with one."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from sensorium.catalog.importer import Source
+from sensorium.platform.errors import InvalidSetting, UnreadableFile
+
+__all__ = ["head", "identifiers", "number", "place", "probe", "stem", "suffix", "unreadable", "visible"]
+
+#: files that may lie beside those of any importer, and say nothing of whose folder it is
+_SIDECARS = frozenset(
+    {
+        "",
+        ".csv",
+        ".csv.gz",
+        ".db",
+        ".html",
+        ".ini",
+        ".json",
+        ".jsonl",
+        ".md",
+        ".parquet",
+        ".pdf",
+        ".rst",
+        ".toml",
+        ".tsv",
+    }
+    | {".tsv.gz", ".txt", ".xml", ".yaml", ".yml"}
+)
+_PROBED = 8
+_WALKED = 2000
+#: folders that archivers leave behind
+_DEBRIS = frozenset(("__MACOSX", "__pycache__"))
+
+
+def unreadable(path: Path, reason: object, remedy: str) -> UnreadableFile:
+    """The error for a file that cannot be decoded: which, why, and what to do."""
+    return UnreadableFile(f"{path}: {str(reason).strip().rstrip('.')}. {remedy}")
+
+
+def suffix(path: Path) -> str:
+    """Lower-case suffix of ``path``; ``.nii.gz`` and the like as one."""
+    parts = [part.lower() for part in path.suffixes[-2:]]
+    if len(parts) == 2 and parts[1] == ".gz":
+        return "".join(parts)
+    return parts[-1] if parts else ""
+
+
+def stem(path: Path) -> str:
+    """Name of ``path`` without its suffix."""
+    return path.name[: len(path.name) - len(suffix(path))] or path.name
+
+
+def place(source: Source, path: Path) -> str:
+    """Where ``path`` is below the source, with ``/`` between folders; its name where the source is that file."""
+    return path.relative_to(source.path).as_posix() if source.path.is_dir() else path.name
+
+
+def visible(source: Source, suffixes: frozenset[str]) -> list[Path]:
+    """The files of the source with these suffixes, sorted, without hidden ones; a source that is a file is all of it.
+
+    Raises:
+        UnreadableFile: there is no such path, or no such file below it.
+    """
+    if source.path.is_file():
+        return [source.path]
+    if not source.path.exists():
+        raise unreadable(source.path, "there is no such file or folder", "Check the path.")
+    files = [path for path in source.files(suffixes) if not _is_hidden(Path(place(source, path)))]
+    if not files:
+        wanted = " ".join(sorted(suffixes))
+        raise unreadable(source.path, f"no file below it ends in {wanted}", "Name the folder that holds the files.")
+    return files
+
+
+def _is_hidden(relative: Path) -> bool:
+    return any(part.startswith(".") or part in _DEBRIS for part in relative.parts)
+
+
+def identifiers(source: Source, paths: Sequence[Path]) -> dict[Path, str]:
+    """The sample id of each path: its place without suffix, or with it where two files differ in nothing else."""
+    short = {path: source.identifier(path) for path in paths}
+    counts = Counter(short.values())
+    return {path: name if counts[name] == 1 else place(source, path) for path, name in short.items()}
+
+
+def head(path: Path, count: int) -> bytes:
+    """The first ``count`` bytes of ``path``, fewer where it is shorter, none where it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(count)
+    except OSError:
+        return b""
+
+
+def probe(source: Source, suffixes: frozenset[str], is_mine: Callable[[Path], float]) -> float:
+    """How sure (0 to 0.9) an importer of ``suffixes`` is of a source; ``is_mine`` judges one file's content, 0 to 1.
+
+    Of a folder, up to eight files are judged; files of foreign suffixes lower the result.
+    """
+    if source.path.is_file():
+        return 0.9 * is_mine(source.path)
+    if not source.path.is_dir():
+        return 0.0
+    wanted: list[Path] = []
+    foreign = 0
+    for path in itertools.islice(_walk(source.path), _WALKED):
+        if suffix(path) in suffixes:
+            wanted.append(path)
+        elif suffix(path) not in _SIDECARS:
+            foreign += 1
+    if not wanted:
+        return 0.0
+    judged = wanted[:: max(1, len(wanted) // _PROBED)][:_PROBED]
+    share = sum(is_mine(path) for path in judged) / len(judged)
+    return 0.9 * share * len(wanted) / (len(wanted) + foreign)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Visible files below ``folder``, one at a time: a probe must not list a million."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not _is_hidden(Path(name)))
+        yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
+
+
+def number(options: Mapping[str, str], key: str, default: float) -> float:
+    """The option ``key`` as a number above zero.
+
+    Raises:
+        InvalidSetting: it is none.
+    """
+    text = options.get(key)
+    if text is None:
+        return default
+    value = float(text) if re.fullmatch(r"\s*\d*\.?\d+([eE][+-]?\d+)?\s*", text) else 0.0
+    if value <= 0:
+        raise InvalidSetting(f"{key} must be a number above 0; got {text!r}.")
+    return value

@@ -1,0 +1,147 @@
+"""Reading of small tables, CSV or Parquet: columns as text with types found by one rule, errors that name the place."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sensorium.catalog.importers._files import suffix, unreadable
+from sensorium.platform.errors import UnreadableFile
+
+__all__ = ["MISSING", "ROW", "SUFFIXES", "header", "infer", "is_parquet", "numbers", "read"]
+
+SUFFIXES = frozenset((".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet"))
+#: column of row numbers that :func:`read` adds
+ROW = "\0row"
+#: how tables write that a number is missing
+MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "."))
+
+_WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})")
+#: no leading zeros and not too many digits: "007" and "12345678901234567890" are names, not numbers
+_DECIMAL = re.compile(r"[+-]?(0|[1-9]\d{0,15}|(?=\.\d))(\.\d*)?([eE][+-]?\d+)?")
+_FAULTS = (pl.exceptions.PolarsError, pa.ArrowException, OSError, EOFError, ValueError)
+_CSV_REMEDY = "Save it as UTF-8 text with one header line and as many fields in every row."
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether ``path`` is called a Parquet file."""
+    return suffix(path) == ".parquet"
+
+
+def header(path: Path) -> list[str]:
+    """Names of the columns of a table.
+
+    Raises:
+        UnreadableFile: it is no table.
+    """
+    if is_parquet(path):
+        try:
+            return list(pq.read_schema(path).names)
+        except _FAULTS as error:
+            raise unreadable(path, f"is no Parquet file ({error})", "Export it anew.") from error
+    return _text(path, None, rows=0).columns
+
+
+def read(path: Path, columns: Sequence[str] | None = None, rows: int | None = None) -> pl.DataFrame:
+    """A table, or some of its columns and first rows: text for CSV (empty is null), the file's own types for Parquet.
+
+    Rows without any value are left out; the column ``ROW`` holds the number of each row, the first below the header
+    being 1.
+
+    Raises:
+        UnreadableFile: it is no table, or lacks one of the columns.
+    """
+    if is_parquet(path):
+        try:
+            frame = pl.read_parquet(path, columns=list(columns) if columns is not None else None, n_rows=rows)
+        except _FAULTS as error:
+            raise unreadable(path, f"cannot be read as Parquet ({error})", "Export it anew.") from error
+    else:
+        frame = _text(path, columns, rows)
+    filled = pl.any_horizontal(pl.col(frame.columns).is_not_null()) if frame.width else pl.lit(value=True)
+    return frame.with_columns(pl.int_range(1, pl.len() + 1).alias(ROW)).filter(filled)
+
+
+def _text(path: Path, columns: Sequence[str] | None, rows: int | None = None) -> pl.DataFrame:
+    try:
+        with gzip.open(path, "rb") if suffix(path).endswith(".gz") else path.open("rb") as stream:
+            first = stream.readline(1 << 20)
+        if not first.strip():
+            raise unreadable(path, "is empty", "Leave it out, or export it anew.")
+        if b"\0" in first:
+            raise unreadable(path, "is no UTF-8 text (it has zero bytes)", _CSV_REMEDY)
+        separator = max(",;\t", key=lambda mark: first.count(mark.encode()))
+        return pl.read_csv(
+            path,
+            separator=separator,
+            infer_schema=False,
+            columns=list(columns) if columns is not None else None,
+            n_rows=rows,
+        )
+    except UnreadableFile:
+        raise
+    except _FAULTS as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise unreadable(path, f"cannot be read as CSV ({reason})", _CSV_REMEDY) from error
+
+
+def numbers(path: Path, frame: pl.DataFrame, column: str, remedy: str, *, gaps: bool = False) -> pl.Series:
+    """A column of ``frame`` as float64, or in its own type where that is numeric.
+
+    ``gaps`` lets missing numbers through as null.
+
+    Raises:
+        UnreadableFile: a cell is no finite number; the message names file, column, row and value.
+    """
+    cells = frame[column]
+    if cells.dtype == pl.Boolean or not (cells.dtype.is_numeric() or cells.dtype == pl.String):
+        raise unreadable(path, f"column {column!r} has type {cells.dtype}, not a number", remedy)
+    if cells.dtype == pl.String:
+        text = cells.str.strip_chars()
+        text = text.set(text.str.to_lowercase().is_in(list(MISSING)), None)
+        values = text.cast(pl.Float64, strict=False)
+        wrong = values.is_null() & text.is_not_null()
+    else:
+        cells = cells.cast(pl.Float64) if cells.dtype.is_decimal() else cells
+        values = cells.fill_nan(None) if cells.dtype.is_float() else cells
+        wrong = pl.Series([False] * len(values), dtype=pl.Boolean)
+    if values.dtype.is_float():
+        wrong = wrong | ~values.is_finite().fill_null(value=True)
+    if not gaps:
+        wrong = wrong | values.is_null()
+    if wrong.any():
+        index = wrong.arg_max() or 0
+        shown = frame[column][index]
+        what = "is missing" if shown is None else f"is {shown!r}, which is no finite number"
+        raise unreadable(path, f"column {column!r}, row {frame[ROW][index]}: the value {what}", remedy)
+    return values
+
+
+def infer(values: Sequence[str | None]) -> tuple[pa.DataType, list[Any]]:
+    """The Arrow type of a column of text, and its values in that type.
+
+    Whole numbers are int64, other numbers float64, true and false bool, all else is text; text with leading zeros stays
+    text, for it is a name. Marks of missing numbers (such as NA) are null in a column that is numeric otherwise. A
+    column without any value has type null.
+    """
+    present = [value.strip() for value in values if value is not None and value.strip().lower() not in MISSING]
+    if not any(value is not None for value in values):
+        return pa.null(), list(values)
+    if present and all(_WHOLE.fullmatch(value) for value in present):
+        return pa.int64(), [_convert(value, int) for value in values]
+    if present and all(_DECIMAL.fullmatch(value) for value in present):
+        return pa.float64(), [_convert(value, float) for value in values]
+    if present and all(value.lower() in ("true", "false") for value in present):
+        return pa.bool_(), [_convert(value, lambda text: text.lower() == "true") for value in values]
+    return pa.string(), list(values)
+
+
+def _convert(value: str | None, kind: Any) -> Any:
+    return None if value is None or value.strip().lower() in MISSING else kind(value.strip())

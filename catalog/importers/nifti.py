@@ -1,0 +1,239 @@
+"""Volumes in NIfTI-1 and NIfTI-2 files: ``.nii`` and ``.nii.gz``.
+
+``volume`` is [Z, Y, X], turned (without resampling) to the orientation RAS: x grows to the patient's right, y to the
+front, z to the head, as nearly as the grid allows. ``orientation`` says so; ``spacing`` is (z, y, x) in millimetres;
+``affine`` has the 16 values, row by row, of the matrix from (x, y, z) indices of this array to millimetres in the
+patient's space, so that nothing of the place in space is lost. Integers without scaling keep their type; scaled values
+(``scl_slope``) and all floats are float32.
+
+A file called like a volume with an end such as ``_mask``, ``_seg`` or ``_label``, or lying under the same name in a
+folder ``masks`` or ``labels`` beside it, becomes its ``mask``. A mask of whole numbers keeps them. One with fractions
+was resampled, and is 1 where it reaches half of its maximum, else 0.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import re
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sensorium.catalog.fields import Field, ScalarField
+from sensorium.catalog.importer import Importer, Item, Source
+from sensorium.catalog.importers import _folders, _metadata
+from sensorium.catalog.importers._files import identifiers, number, probe, suffix, unreadable, visible
+from sensorium.platform.errors import InvalidSetting, UnreadableFile
+from sensorium.platform.optional import require
+
+__all__ = ["importer"]
+
+Array = npt.NDArray[Any]
+
+_SUFFIXES = frozenset((".nii", ".nii.gz"))
+_MASK_END = re.compile(r"[-_.](mask|msk|seg|segm|segmentation|label|labels|roi)$", re.IGNORECASE)
+_RESERVED = ("volume", "mask", "spacing", "orientation", "unit", "affine")
+_MAX_VOXELS = 1e9
+_EXPORT = "Export it anew from its source, or leave it out."
+#: deflate cannot shrink anything further
+_MAX_RATIO = 1032
+#: to millimetres; files that name no unit mean millimetres
+_UNITS = {"mm": 1.0, "meter": 1000.0, "micron": 0.001, "unknown": 1.0}
+#: how far the grids of volume and mask may be apart, mm
+_GRID = 0.1
+
+
+def _is_nifti(path: Path) -> float:
+    try:
+        with gzip.open(path, "rb") if suffix(path) == ".nii.gz" else path.open("rb") as stream:
+            start = stream.read(348)
+    except (OSError, EOFError, zlib.error):
+        return 0.0
+    if len(start) < 16:
+        return 0.0
+    sizes = {struct.unpack(f"{order}i", start[:4])[0] for order in "<>"}
+    first = 348 in sizes and start[344:348] == b"n+1\0"
+    second = 540 in sizes and start[4:8] == b"n+2\0"
+    return float(first or second)
+
+
+def _matches(source: Source) -> float:
+    return probe(source, _SUFFIXES, _is_nifti)
+
+
+def _pairs(source: Source) -> _folders.Pairs:
+    return _folders.pair(source, visible(source, _SUFFIXES), _MASK_END)
+
+
+def _plan(source: Source) -> Iterator[Item]:
+    pairs = _pairs(source)
+    scalars = _metadata.known(source, {path: path for path in pairs.paths}, _RESERVED, label="none").rows
+    for path, name in identifiers(source, pairs.paths).items():
+        marks = pairs.marks.get(path, {})
+        if len(marks) > 1:
+            raise unreadable(path, f"has two masks, {marks['mask']} and {marks['labels']}", "Keep one.")
+        yield Item(name, (path, *marks.values()), scalars[path])
+
+
+def _fields(source: Source) -> tuple[Field, ...]:
+    affine = ScalarField(
+        "affine",
+        pa.list_(pa.float64()),
+        unit="mm",
+        description="4 x 4 by rows: (x, y, z) indices to patient's RAS space",
+    )
+    return (
+        *_metadata.known(source, {path: path for path in _pairs(source).paths}, _RESERVED, label="none").fields(),
+        affine,
+    )
+
+
+def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
+    limit = number(options, "max_voxels", _MAX_VOXELS)
+    array, affine = _load(item.paths[0], limit, _nan(options))
+    sample = {
+        **item.scalars,
+        "volume": array,
+        "spacing": np.linalg.norm(affine[:3, :3], axis=0)[::-1].tolist(),
+        "orientation": "RAS",
+        "affine": affine.ravel().tolist(),
+    }
+    if options.get("unit"):
+        sample["unit"] = options["unit"]
+    if len(item.paths) > 1:
+        sample["mask"] = _load_mask(item.paths[1], item.paths[0], array.shape, affine, limit)
+    return sample
+
+
+def _load(path: Path, limit: float, nan: str | None) -> tuple[Array, npt.NDArray[np.float64]]:
+    """The array [Z, Y, X] in RAS orientation, and its affine matrix for (x, y, z) in mm."""
+    nibabel = require("nibabel", "read NIfTI files")
+    if not _is_nifti(path):
+        raise unreadable(path, "is no NIfTI file (its header says otherwise)", _EXPORT)
+    try:
+        image = nibabel.load(path)
+        _check_header(path, image, limit)
+        scaled = (float(image.dataobj.slope), float(image.dataobj.inter)) != (1.0, 0.0)
+        data = np.asanyarray(image.dataobj)
+        data = data.reshape(data.shape[:3])  # [X, Y, Z]; further axes have length 1
+        affine = np.array(image.affine, dtype=np.float64)
+        affine[:3] *= _UNITS.get(image.header.get_xyzt_units()[0], 1.0)
+    except UnreadableFile:
+        raise
+    except Exception as error:  # nibabel lets errors of many kinds through on broken headers and cut-off files
+        raise unreadable(path, f"cannot be decoded as NIfTI ({type(error).__name__}: {error})", _EXPORT) from error
+    _check_grid(path, affine)
+    keep = data.dtype.kind in "iu" and not scaled
+    data = data.astype(data.dtype.newbyteorder("=") if keep else np.float32, copy=False)
+    if not keep:
+        data = _finite(path, data, nan)
+    turn = nibabel.orientations.io_orientation(affine)
+    affine = affine @ nibabel.orientations.inv_ornt_aff(turn, data.shape)
+    data = nibabel.orientations.apply_orientation(data, turn)
+    return np.ascontiguousarray(data.transpose(2, 1, 0)), affine  # [X, Y, Z] -> [Z, Y, X]
+
+
+def _finite(path: Path, data: Array, nan: str | None) -> Array:
+    """``data`` with what is not finite replaced by ``nan``; an error where there is such, and nothing to put there."""
+    wrong = ~np.isfinite(data)
+    if not wrong.any():
+        return data
+    if nan is None:
+        place = tuple(int(index[0]) for index in np.nonzero(wrong))
+        problem = f"{int(wrong.sum())} voxels are not finite, the first is {data[place]} at (x, y, z) = {place}"
+        raise unreadable(path, problem, "Say what to put in their place with nan=VALUE.")
+    return np.where(wrong, np.float32(nan), data)
+
+
+def _check_header(path: Path, image: Any, limit: float) -> None:
+    """Refuse what is no volume, and sizes that the file cannot have, before anything is allocated."""
+    shape = tuple(int(length) for length in image.shape)
+    if len(shape) < 3 or math.prod(shape[3:]) != 1:
+        raise unreadable(
+            path, f"has shape {shape}, not that of one volume (x, y, z)", "Split it into one file per volume."
+        )
+    kind = image.header.get_data_dtype()
+    if kind.kind not in "iuf":
+        raise unreadable(path, f"has values of type {kind}", "Save it with integers or floats.")
+    voxels = math.prod(shape)
+    if voxels < 1:
+        raise unreadable(path, f"has shape {shape}, without any voxel", "Leave it out.")
+    there = path.stat().st_size
+    most = there * _MAX_RATIO if suffix(path) == ".nii.gz" else there
+    if voxels * kind.itemsize > most:
+        raise unreadable(
+            path,
+            f"its header claims {voxels * kind.itemsize} bytes of voxels {shape}, the file has {there}",
+            "It is cut off or damaged: fetch it anew.",
+        )
+    if voxels > limit:
+        raise unreadable(
+            path,
+            f"its header claims {voxels} voxels {shape}, more than the limit of {limit:g}",
+            f"Cut it into blocks, or, if it is real, raise the limit with max_voxels={voxels}.",
+        )
+
+
+def _check_grid(path: Path, affine: Array) -> None:
+    """Refuse an affine matrix that spans no space: NaN, or an axis of length 0."""
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    if not (np.isfinite(affine).all() and lengths.all() and abs(np.linalg.det(affine[:3, :3] / lengths)) > 1e-6):
+        raise unreadable(
+            path,
+            f"its affine matrix {np.asarray(affine)[:3].tolist()} gives no voxel size",
+            "Repair sform, qform or pixdim of its header.",
+        )
+
+
+def _load_mask(path: Path, owner: Path, shape: tuple[int, ...], affine: npt.NDArray[np.float64], limit: float) -> Array:
+    """The mask of a volume [Z, Y, X] as integers; see the module's text for masks with fractions."""
+    values, grid = _load(path, limit, None)
+    if values.shape != shape or not np.allclose(grid, affine, atol=_GRID, rtol=0):
+        raise unreadable(
+            path,
+            f"is not on the grid of {owner} (shape {values.shape} and {shape})",
+            "Resample it to the volume's grid.",
+        )
+    if values.dtype.kind in "iu":
+        return values
+    whole = np.rint(values)
+    if np.array_equal(values, whole):
+        return whole.astype(np.uint8 if whole.min() >= 0 and whole.max() <= 255 else np.int32)
+    if values.max() <= 0:
+        raise unreadable(path, f"is no mask: its fractions go up to {values.max()} only", _EXPORT)
+    marked: Array = (values >= 0.5 * values.max()).astype(np.uint8)
+    return marked
+
+
+def _nan(options: Mapping[str, str]) -> str | None:
+    """The option ``nan``, known to be a finite number."""
+    text = options.get("nan")
+    if text is not None and not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text):
+        raise InvalidSetting(f"nan must be a finite number, what to put in the place of NaN; got {text!r}.")
+    return text
+
+
+importer = Importer(
+    name="nifti",
+    title="NIfTI volumes (.nii, .nii.gz)",
+    modality="volume",
+    matches=_matches,
+    plan=_plan,
+    read=_read,
+    fields=_fields,
+    options={
+        "unit": "of the values, such as HU (default: none)",
+        "nan": "number to put in the place of voxels that are NaN or infinite (default: refuse the file)",
+        "max_voxels": f"refuse files whose header claims more (default {_MAX_VOXELS:.0f})",
+        **_folders.LABEL_OPTION,
+        **_metadata.PATTERN_OPTION,
+        **_metadata.OPTIONS,
+    },
+)

@@ -1,0 +1,336 @@
+"""The lake: one URL, and the data sets in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pyarrow as pa
+
+from sensorium.catalog import lineage, tags
+from sensorium.catalog import modality as modalities
+from sensorium.catalog.dataset import Dataset
+from sensorium.catalog.declaration import Declaration, Source
+from sensorium.catalog.fields import ArrayField, Field, ScalarField, check_name, storable_type
+from sensorium.catalog.lineage import Edge, Run
+from sensorium.catalog.table import CommitNote, Table, pick_version
+from sensorium.platform.errors import (
+    ExistingDataset,
+    InvalidName,
+    InvalidQuery,
+    InvalidSetting,
+    UnknownDataset,
+    UnknownRun,
+    close_matches,
+)
+from sensorium.platform.storage import Storage
+
+if TYPE_CHECKING:
+    from sensorium.catalog.ingest import IngestReport
+
+__all__ = ["Catalog"]
+
+_DATASETS = "datasets"
+_LISTING: dict[str, pl.DataType | type[pl.DataType]] = {
+    "name": pl.String,
+    "modality": pl.String,
+    "samples": pl.Int64,
+    "bytes": pl.Int64,
+    "version": pl.Int64,
+    "updated": pl.Datetime("ms", "UTC"),
+    "description": pl.String,
+    "licence": pl.String,
+}
+
+
+class Catalog:
+    """The data sets of a lake.
+
+    Attributes:
+        storage: the lake's folder.
+    """
+
+    def __init__(self, url: str | Path = "./lake", *, options: Mapping[str, Any] | None = None) -> None:
+        """Open the lake at ``url``; one that holds nothing yet is empty.
+
+        Args:
+            url: a path, ``s3://…``, ``gs://…``, ``memory://…`` or another fsspec URL.
+            options: of the fsspec driver; credentials are better left to the environment.
+        """
+        self.storage = Storage.at(url, options)
+
+    # -- data sets ----------------------------------------------------------------------------------------------------
+
+    def names(self) -> list[str]:
+        """Sorted names of the data sets."""
+        return [name for name in self.storage.folders(_DATASETS) if self._table(name).exists()]
+
+    def datasets(self) -> pl.DataFrame:
+        """The data sets: name, modality, samples, bytes (of payload, uncompressed), version, updated, description, licence."""
+        return pl.DataFrame([self._listing(name) for name in self.names()], schema=_LISTING)
+
+    def __getitem__(self, name: str) -> Dataset:
+        """The data set ``name`` at its newest version.
+
+        Raises:
+            UnknownDataset: with close matches.
+        """
+        self._require(name)
+        return Dataset(self._folder(name), name)
+
+    def dataset(self, name: str, version: int | str | datetime | None = None) -> Dataset:
+        """The data set ``name`` at a version: a number, a tag, or the newest at a moment (UTC unless it says otherwise).
+
+        ``name`` may be ``NAME@VERSION`` instead.
+
+        Raises:
+            UnknownDataset, UnknownVersion: with close matches.
+        """
+        name, wanted = split_reference(name, version)
+        self._require(name)
+        if wanted is None:
+            return Dataset(self._folder(name), name)
+        table = self._table(name)
+        if isinstance(wanted, datetime):
+            number = pick_version(table.history(), wanted, name)
+        else:
+            number = tags.resolve(self._folder(name), name, wanted)
+        table.open(number)
+        return Dataset(self._folder(name), name, number)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and _is_name(name) and self._table(name).exists()
+
+    def __iter__(self) -> Any:
+        return iter(self.names())
+
+    def create(
+        self,
+        name: str,
+        *,
+        modality: str,
+        fields: Sequence[Field] | Mapping[str, pa.DataType] | None = None,
+        description: str = "",
+        licence: str = "",
+        attributes: Mapping[str, Any] | None = None,
+        sources: Sequence[Source] = (),
+        exist_ok: bool = False,
+    ) -> Dataset:
+        """Create an empty data set.
+
+        Args:
+            name: letters, digits and ``_``.
+            modality: of its samples.
+            fields: beyond the modality's own: declarations, or Arrow types of scalars by name.
+            description: for people.
+            licence: for people.
+            attributes: values that hold for all samples (JSON types), such as wavelengths or the names of variables.
+            sources: data sets that it is made from.
+            exist_ok: return the one that is there, if it has the same modality.
+
+        Raises:
+            ExistingDataset: it is there already.
+            UnknownPlugin: no such modality.
+        """
+        check_name(name, "data set")
+        declaration = Declaration(
+            name=name,
+            modality_name=modalities.get(modality).name,
+            fields=_declared_fields(modality, fields, attributes or {}),
+            description=description,
+            licence=licence,
+            attributes=dict(attributes or {}),
+            sources=tuple(sources),
+        )
+        note = CommitNote("create", sources=tuple(sources))
+        if not self._table(name).create(declaration, note):
+            there = self[name].declaration.modality_name
+            if not exist_ok or there != modality:
+                raise ExistingDataset(
+                    f"{self.storage.url} has a data set {name!r} already (modality {there}). "
+                    f"Open it with catalog[{name!r}], choose another name, or drop it first."
+                )
+        return self[name]
+
+    def drop(self, name: str) -> None:
+        """Remove a data set with all its versions and payload, for good.
+
+        Raises:
+            UnknownDataset: there is none.
+        """
+        self._require(name)
+        folder = self._folder(name)
+        folder.remove("samples", "_delta_log")  # what makes it a data set goes first
+        folder.remove()
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    def ingest(self, path: str | Path, dataset: str, format: str = "auto", **settings: Any) -> IngestReport:  # noqa: A002
+        """Import files into a data set, creating it if need be; see :func:`.ingest.ingest`."""
+        from sensorium.catalog.ingest import ingest
+
+        return ingest(self, Path(path), dataset, format, **settings)
+
+    # -- queries ------------------------------------------------------------------------------------------------------
+
+    def sql(self, query: str) -> pl.DataFrame:
+        """Run an SQL SELECT over the sample tables, which go by the names of their data sets.
+
+        A version is read as ``"name@version"``, in double quotes.
+
+        Raises:
+            InvalidQuery: it cannot be run, and why.
+        """
+        context = pl.SQLContext()
+        for name in self.names():
+            if re.search(rf"(?<![\w@.-]){re.escape(name)}(?![\w@-])", query):
+                context.register(name, self[name].scan())
+        for reference in re.findall(r'"([^"@]+@[^"@]+)"', query):
+            context.register(reference, self.dataset(reference).scan())
+        try:
+            return context.execute(query, eager=True)
+        except pl.exceptions.PolarsError as error:
+            known = close_matches(_missing_relation(str(error)), self.names())
+            raise InvalidQuery(f"the query cannot be run: {error}. {known}".rstrip()) from error
+
+    # -- lineage ------------------------------------------------------------------------------------------------------
+
+    def lineage(self, name: str) -> pl.DataFrame:
+        """What a data set, or the data sets of a run, came from (upstream) and what was made of them (downstream).
+
+        Returns:
+            One row per derivation: direction, depth, dataset, version, made_from, from_version, operation, run.
+
+        Raises:
+            UnknownRun: neither a data set nor a run.
+        """
+        edges = self._edges()
+        if name in self:
+            return lineage.walk(edges, [name])
+        runs = self.runs().filter(pl.col("run") == name)
+        if runs.is_empty():
+            known = [*self.names(), *self.runs()["run"].to_list()]
+            raise UnknownRun(
+                f"{self.storage.url} has neither a data set nor a run {name!r}. {close_matches(name, known)}"
+            )
+        touched = {part["dataset"] for column in ("inputs", "outputs") for part in runs[column][0]}
+        return lineage.walk([edge for edge in edges if edge.run == name], sorted(touched))
+
+    def runs(self) -> pl.DataFrame:
+        """The runs of jobs on this lake, newest first."""
+        return lineage.read_runs(self.storage)
+
+    def record(self, run: Run) -> None:
+        """Note the present state of a run."""
+        lineage.record_run(self.storage, run)
+
+    def _edges(self) -> list[Edge]:
+        edges = []
+        for name in self.names():
+            for commit in self._table(name).history():
+                note = CommitNote.read(commit)
+                version = int(commit["version"])
+                edges += [Edge(name, version, source, note.operation, note.run) for source in note.sources]
+        return edges
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _folder(self, name: str) -> Storage:
+        return self.storage.below(_DATASETS, name)
+
+    def _table(self, name: str) -> Table:
+        return Table(self._folder(name).below("samples"), name)
+
+    def _require(self, name: str) -> None:
+        if name not in self:
+            names = self.names()
+            hint = close_matches(name, names) or ("The lake is empty: ingest something first." if not names else "")
+            raise UnknownDataset(f"{self.storage.url} has no data set {name!r}. {hint}".rstrip())
+
+    def _listing(self, name: str) -> dict[str, Any]:
+        table = self._table(name)
+        newest = table.open()
+        declaration = table.declaration(newest)
+        frame = (
+            table.scan(newest)
+            .select(
+                samples=pl.len(),
+                **{
+                    field: pl.col(field).struct.field("nbytes").sum()
+                    for field in declaration.arrays
+                    if field != "samples"
+                },
+            )
+            .collect()
+        )
+        row = frame.row(0, named=True)
+        last = newest.history(1)[0]
+        return {
+            "name": name,
+            "modality": declaration.modality_name,
+            "samples": row.pop("samples"),
+            "bytes": sum(value or 0 for value in row.values()),
+            "version": int(newest.version()),
+            "updated": datetime.fromtimestamp(last["timestamp"] / 1000, UTC),
+            "description": declaration.description,
+            "licence": declaration.licence,
+        }
+
+    def __repr__(self) -> str:
+        return f"Catalog({self.storage.url!r}, {len(self.names())} data sets)"
+
+
+def split_reference(name: str, version: int | str | datetime | None = None) -> tuple[str, int | str | datetime | None]:
+    """``NAME@VERSION`` as its two parts; ``version``, where given, wins over none in the name."""
+    bare, mark, suffix = name.partition("@")
+    if not mark:
+        return name, version
+    if version is not None:
+        raise InvalidSetting(f"{name!r} names a version, and version={version!r} another. Give one of them.")
+    if not suffix:
+        raise InvalidName(f"{name!r} ends in @: write NAME@VERSION, a number or a tag, or NAME alone.")
+    return bare, int(suffix) if suffix.isdecimal() else suffix
+
+
+def _is_name(name: str) -> bool:
+    try:
+        check_name(name, "data set")
+    except InvalidName:
+        return False
+    return True
+
+
+def _missing_relation(message: str) -> str:
+    found = re.search(r"relation '?\"?([\w@.-]+)'?\"? was not found", message)
+    return found.group(1) if found else ""
+
+
+def _declared_fields(
+    modality: str, extra: Sequence[Field] | Mapping[str, pa.DataType] | None, attributes: Mapping[str, Any]
+) -> dict[str, Field]:
+    """The columns that a new data set begins with: what its modality requires, and what was asked for."""
+    standard = modalities.get(modality)
+    begun: dict[str, Field] = {
+        field.name: field for field in standard.fields if field.required and field.name not in attributes
+    }
+    declared: Iterable[Field]
+    declared = [ScalarField(name, kind) for name, kind in extra.items()] if isinstance(extra, Mapping) else extra or ()
+    for field in declared:
+        if field.name == "id":
+            raise InvalidName("every data set has the field 'id' by itself: leave it out of fields.")
+        known = next((own for own in standard.fields if own.name == field.name), None)
+        if known is not None and isinstance(known, ArrayField) != isinstance(field, ArrayField):
+            kind = "an array" if isinstance(known, ArrayField) else "a scalar"
+            raise InvalidSetting(
+                f"field {field.name!r} is {kind} in modality {modality}: declare it so, or use another name."
+            )
+        if isinstance(field, ScalarField) and storable_type(field.type) is None:
+            raise InvalidSetting(
+                f"field {field.name!r}: type {field.type} cannot be stored. Use a number, text, list or time."
+            )
+        begun[field.name] = field
+    return begun

@@ -1,0 +1,32 @@
+"""360-degree panoramas in equirectangular projection: twice as wide as high, columns go round the horizon."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sensorium.catalog.modalities import image
+from sensorium.catalog.modality import Modality, Violation
+
+__all__ = ["modality"]
+
+
+def check(sample: Mapping[str, Any]) -> Iterator[Violation]:
+    """The picture covers 360 by 180 degrees."""
+    height, width = sample["image"].shape[:2]
+    if width != 2 * height:
+        yield Violation(
+            "image",
+            f"an equirectangular panorama is exactly twice as wide as high; got {width} x {height} pixels",
+            "Pad or resample it to 2:1; a partial panorama belongs in a data set of modality 'image'.",
+        )
+
+
+modality = Modality(
+    name="panorama",
+    title="360-degree panoramas (equirectangular)",
+    fields=image.FIELDS,
+    check=check,
+    preview=image.preview,
+    export=image.write,
+)

@@ -1,0 +1,216 @@
+"""Changing and removing samples: rewrite the table files that hold them, in one commit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+
+from sensorium.catalog.declaration import Declaration
+from sensorium.catalog.fields import Field
+from sensorium.catalog.sample import Sample
+from sensorium.catalog.selection import as_expression
+from sensorium.catalog.table import Change, CommitNote, Table
+from sensorium.catalog.validation import CheckedSample, check_sample
+from sensorium.catalog.writing import aligned, find_ids, payload_rows
+from sensorium.platform.errors import (
+    DuplicateSample,
+    InvalidQuery,
+    InvalidSample,
+    SensoriumError,
+    UnknownField,
+    UnknownSample,
+    close_matches,
+)
+from sensorium.platform.storage import Storage
+
+if TYPE_CHECKING:
+    from sensorium.catalog.to_ray import SampleSink
+
+__all__ = ["delete", "rewrite", "run_sink", "update"]
+
+
+def delete(table: Table, predicate: pl.Expr | str, *, message: str = "") -> int:
+    """Remove the samples that ``predicate`` holds for; returns the version without them."""
+    expression = as_expression(predicate, table.name)
+    if expression is None:
+        raise InvalidQuery(f"data set {table.name!r}: delete needs a predicate; to remove all samples give 'true'.")
+
+    def plan(snapshot: DeltaTable) -> Change | None:
+        try:
+            ids = table.scan(snapshot).filter(expression).select("id").collect()["id"]
+        except pl.exceptions.ColumnNotFoundError as error:
+            missing = str(error).splitlines()[0].strip().strip('"')
+            known = ["id", *table.declaration(snapshot).fields]
+            raise UnknownField(
+                f"data set {table.name!r} has no field {missing!r}. {close_matches(missing, known)}"
+            ) from error
+        except pl.exceptions.PolarsError as error:
+            raise InvalidQuery(f"data set {table.name!r}: the predicate cannot be run: {error}") from error
+        doomed = pa.array(ids.to_list(), pa.string())
+        change = rewrite(
+            table, snapshot, doomed, lambda rows: rows.filter(pc.invert(pc.is_in(rows.column("id"), doomed)))
+        )
+        if change is not None:
+            change.note = CommitNote("delete", samples=len(ids), message=message)
+        return change
+
+    return table.commit(plan, CommitNote("delete", message=message))
+
+
+def update(
+    storage: Storage,
+    table: Table,
+    rows: Iterable[Mapping[str, Any]] | pl.DataFrame,
+    *,
+    evolve: bool = False,
+    message: str = "",
+) -> int:
+    """Set fields of samples; returns the version that holds the change."""
+    wanted = list(rows.iter_rows(named=True) if isinstance(rows, pl.DataFrame) else rows)
+    snapshot = table.open()
+    declaration = table.declaration(snapshot)
+    checked = _checked_changes(storage, table, snapshot, declaration, wanted, evolve=evolve)
+    if not checked:
+        return int(snapshot.version())
+    cleared = [[name for name, value in row.items() if value is None and name != "id"] for row in wanted]
+    changes, declared = payload_rows(storage, declaration, checked)
+    _add_missing_columns(table, snapshot, declared, changes)
+    named = {sample.id: {*sample.arrays, *sample.scalars, *gone} for sample, gone in zip(checked, cleared, strict=True)}
+    note = CommitNote("update", samples=len(checked), message=message)
+
+    def plan(current: DeltaTable) -> Change | None:
+        ids = changes.column("id")
+        missing = set(named) - find_ids(table, table.files(current), ids)
+        if missing:
+            raise _unknown_samples(table, missing)
+        return rewrite(table, current, ids, lambda held: _overlaid(held, changes, named, table.name))
+
+    return table.commit(plan, note)
+
+
+def rewrite(
+    table: Table,
+    snapshot: DeltaTable,
+    ids: pa.Array | pa.ChunkedArray,
+    change: Callable[[pa.Table], pa.Table],
+) -> Change | None:
+    """Plan to replace every file that holds one of ``ids`` by ``change`` of its rows; None where there is none."""
+    if len(ids) == 0:
+        return None
+    bounds = pc.min_max(ids).as_py()
+    schema = pa.schema(snapshot.schema().to_arrow())
+    plan = Change()
+    for file in table.files(snapshot):
+        if not file.may_hold(bounds["min"], bounds["max"]) or not find_ids(table, [file], ids):
+            continue
+        held = aligned(table.read_file(file), schema, table.name)
+        after = change(held)
+        plan.remove.append(table.removal(file))
+        if after.num_rows:
+            plan.add.append(table.write_file(after))
+    return plan if plan.add or plan.remove else None
+
+
+def run_sink(ray_dataset: Any, sink: SampleSink) -> None:
+    """Run a Ray write, and raise our own error where one of ours stopped it."""
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # Ray prints the traceback of a user's mistake; we raise it
+    try:
+        ray_dataset.write_datasink(sink)
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, SensoriumError):
+                raise cause from None
+            cause = getattr(cause, "cause", None) or cause.__cause__
+        raise
+    finally:
+        logger.setLevel(level)
+
+
+def _checked_changes(
+    storage: Storage,
+    table: Table,
+    snapshot: DeltaTable,
+    declaration: Declaration,
+    wanted: list[Mapping[str, Any]],
+    *,
+    evolve: bool,
+) -> list[CheckedSample]:
+    """The changes, checked alone, and together with the rest of their sample where a rule could span both."""
+    ids = [row.get("id") for row in wanted]
+    texts = [identifier for identifier in ids if isinstance(identifier, str)]
+    repeated = (
+        {identifier for identifier in texts if texts.count(identifier) > 1} if len(set(texts)) < len(texts) else set()
+    )
+    if repeated:
+        raise DuplicateSample(
+            f"data set {table.name!r}: sample {min(repeated)!r} is updated twice in one call. Merge the rows."
+        )
+    standard = {field.name for field in declaration.modality.fields}
+    checked = [check_sample(declaration, row, partial=True, open_to_new=evolve) for row in wanted]
+    together = [row for row in wanted if standard.intersection(row)]
+    if together:
+        named = [str(row["id"]) for row in together]
+        held = table.scan(snapshot).filter(pl.col("id").is_in(named)).collect()
+        by_id = {row["id"]: Sample(storage, declaration, row) for row in held.iter_rows(named=True)}
+        missing = set(named) - set(by_id)
+        if missing:
+            raise _unknown_samples(table, missing)
+        for row in together:
+            before = by_id[str(row["id"])]
+            fields = {name: before[name] for name in before if name not in declaration.attributes and name not in row}
+            check_sample(declaration, {**fields, **row}, open_to_new=evolve)
+    return checked
+
+
+def _unknown_samples(table: Table, missing: set[str]) -> UnknownSample:
+    return UnknownSample(
+        f"data set {table.name!r} has no sample {min(missing)!r}"
+        + (f", nor {len(missing) - 1} others of this update" if len(missing) > 1 else "")
+        + ". Nothing was changed; append new samples instead."
+    )
+
+
+def _add_missing_columns(table: Table, snapshot: DeltaTable, declared: Mapping[str, Field], changes: pa.Table) -> None:
+    there = {column.name for column in snapshot.schema().fields}
+    missing = [declared[name].column() for name in changes.column_names if name not in there and name != "id"]
+    if missing:
+        table.add_columns(missing, CommitNote("add fields", message=", ".join(column.name for column in missing)))
+
+
+def _overlaid(held: pa.Table, changes: pa.Table, named: Mapping[str, set[str]], name: str) -> pa.Table:
+    """``held`` with the named fields of each changed sample replaced."""
+    position = pc.index_in(held.column("id"), changes.column("id").combine_chunks())
+    ids = held.column("id").to_pylist()
+    columns: dict[str, Any] = {}
+    touched = set().union(*named.values())
+    unknown = touched - set(held.column_names)
+    if unknown:
+        raise InvalidSample(
+            f"data set {name!r}, field {min(unknown)!r}: there is no such field to clear. Leave it out of the update."
+        )
+    full = aligned(changes, held.schema, name)
+    for field in held.column_names:
+        if field not in touched:
+            columns[field] = held.column(field)
+            continue
+        replaced = pa.array([field in named.get(identifier, ()) for identifier in ids])
+        taken = full.column(field).combine_chunks().take(position.combine_chunks())
+        columns[field] = _choose(replaced, taken, held.column(field).combine_chunks())
+    return pa.table(columns)
+
+
+def _choose(replaced: pa.Array, new: pa.Array, old: pa.Array) -> pa.Array:
+    """``new`` where ``replaced``, else ``old``; for any type, nested ones too."""
+    both = pa.concat_arrays([old, new])
+    count = len(old)
+    places = pc.if_else(replaced, pa.array(range(count, 2 * count)), pa.array(range(count)))
+    return both.take(places)

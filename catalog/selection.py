@@ -1,0 +1,243 @@
+"""A selection: samples of one data set at one version, chosen lazily and read in whatever form the reader wants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from sensorium.catalog.declaration import Declaration
+from sensorium.catalog.fields import ArrayField
+from sensorium.catalog.sample import Sample
+from sensorium.catalog.table import Table
+from sensorium.platform.errors import InvalidQuery, UnknownField, UnknownSample, close_matches
+from sensorium.platform.optional import require
+from sensorium.platform.storage import Storage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import dask.array
+    import xarray
+
+    from sensorium.catalog.to_torch import SampleStream
+
+__all__ = ["Predicate", "Selection", "as_expression"]
+
+Predicate = pl.Expr | str | None
+
+
+def as_expression(predicate: Predicate, name: str) -> pl.Expr | None:
+    """A predicate as a Polars expression; text is SQL, such as ``"label = 'cat' and height > 256"``."""
+    if predicate is None or isinstance(predicate, pl.Expr):
+        return predicate
+    try:
+        return pl.sql_expr(predicate)
+    except (pl.exceptions.PolarsError, TypeError) as error:
+        raise InvalidQuery(
+            f"data set {name!r}: the predicate {predicate!r} is not SQL: {error}. "
+            "Write it as in a WHERE clause: text in single quotes, names bare."
+        ) from error
+
+
+class Selection:
+    """Samples of a data set at one version.
+
+    Nothing is read until it is needed, and then only the Parquet columns and the chunks that are needed. Samples are in
+    the order asked for, else in the order of their ids: the same on every machine and at every time.
+
+    Attributes:
+        name: of the data set.
+        version: that the selection is pinned to.
+        declaration: of the data set at that version.
+        fields: names of the chosen fields, arrays and scalars.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        name: str,
+        version: int,
+        predicate: Predicate = None,
+        fields: Sequence[str] | None = None,
+        order: str | Sequence[str] | None = None,
+        limit: int | None = None,
+    ) -> None:
+        self._storage, self.name, self.version = storage, name, version
+        self._predicate, self._wanted, self._order, self._limit = predicate, fields, order, limit
+        self._expression = as_expression(predicate, name)
+        if isinstance(fields, str):
+            raise InvalidQuery(f"data set {name!r}: fields is a list of names; got the text {fields!r}.")
+        self.fields: tuple[str, ...] = tuple(self.declaration.fields if fields is None else fields)
+        for field in self.fields:
+            if field != "id":
+                self.declaration.require(field)
+
+    def __reduce__(self) -> Any:
+        return Selection, (
+            self._storage, self.name, self.version, self._predicate, self._wanted, self._order, self._limit,
+        )  # fmt: skip
+
+    @property
+    def ordered(self) -> bool:
+        """Whether an order was asked for."""
+        return self._order is not None
+
+    # -- rows ---------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _table(self) -> Any:
+        return Table(self._storage.below("samples"), self.name).open(self.version)
+
+    @cached_property
+    def declaration(self) -> Declaration:
+        return Table(self._storage.below("samples"), self.name).declaration(self._table)
+
+    def lazy(self) -> pl.LazyFrame:
+        """The chosen rows as a lazy frame: ``id``, scalars, and a struct that points to the payload per array field."""
+        frame = pl.scan_delta(self._table)
+        if self._expression is not None:
+            frame = frame.filter(self._expression)
+        keys = [self._order] if isinstance(self._order, str) else list(self._order or ())
+        names = [key.removeprefix("-") for key in keys]
+        for name in names:
+            if name != "id":
+                self.declaration.require(name)
+        frame = frame.sort([*names, "id"], descending=[*(key.startswith("-") for key in keys), False], nulls_last=True)
+        if self._limit is not None:
+            frame = frame.head(self._limit)
+        return frame.select("id", *(field for field in self.fields if field != "id"))
+
+    @cached_property
+    def rows(self) -> pl.DataFrame:
+        """The chosen rows, read once."""
+        return self._collect(self.lazy())
+
+    def frame(self) -> pl.DataFrame:
+        """``id`` and the chosen scalars; payload is neither read nor shown."""
+        arrays = self.declaration.arrays
+        if "rows" in self.__dict__:
+            return self.rows.select(pl.exclude(list(arrays)))
+        return self._collect(self.lazy().select("id", *(f for f in self.fields if f not in arrays and f != "id")))
+
+    @cached_property
+    def _length(self) -> int:
+        if "rows" in self.__dict__:
+            return self.rows.height
+        frame = pl.scan_delta(self._table)
+        if self._expression is not None:
+            frame = frame.filter(self._expression)
+        count = int(self._collect(frame.select(pl.len())).item())
+        return count if self._limit is None else min(count, self._limit)
+
+    def __len__(self) -> int:
+        return self._length
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {identifier: position for position, identifier in enumerate(self.rows["id"])}
+
+    def __getitem__(self, key: int | str) -> Sample:
+        """The sample at a position, or with an id.
+
+        Raises:
+            IndexError, UnknownSample: there is none.
+        """
+        if isinstance(key, str):
+            if key not in self._positions:
+                raise UnknownSample(
+                    f"data set {self.name!r} at version {self.version}: the selection has no sample {key!r}. "
+                    f"{close_matches(key, list(self._positions)[:10_000])}".rstrip()
+                )
+            key = self._positions[key]
+        if not -len(self) <= key < len(self):
+            raise IndexError(f"data set {self.name!r}: the selection has {len(self)} samples, and none at {key}.")
+        return Sample(self._storage, self.declaration, self.rows.row(key, named=True))
+
+    def __iter__(self) -> Iterator[Sample]:
+        for row in self.rows.iter_rows(named=True):
+            yield Sample(self._storage, self.declaration, row)
+
+    # -- readers ------------------------------------------------------------------------------------------------------
+
+    def dask(self, field: str) -> dask.array.Array | list[dask.array.Array]:
+        """The arrays of ``field`` as a Dask array [sample, ...]; a list of Dask arrays where shapes differ."""
+        from sensorium.catalog import to_dask
+
+        return to_dask.arrays(self._storage, self.array_field(field), self.rows)
+
+    def ray(self, batch: int = 64) -> Any:
+        """The samples as a ``ray.data.Dataset``, a row each; payload is read in the workers.
+
+        Args:
+            batch: samples that a worker reads at a time.
+        """
+        require("ray.data", "read a selection as a Ray data set")
+        from sensorium.catalog import to_ray
+
+        return to_ray.dataset(self, self._storage, batch)
+
+    def torch(
+        self,
+        fields: Sequence[str] | None = None,
+        transform: Callable[[dict[str, Any]], Any] | None = None,
+        *,
+        batch_size: int | None = None,
+        shuffle: bool = False,
+        seed: int = 0,
+        rank: int | None = None,
+        world_size: int | None = None,
+        prefetch: int = 2,
+    ) -> SampleStream:
+        """The samples as an iterable torch data set whose order can be resumed; see :class:`.SampleStream`."""
+        require("torch", "read a selection as a torch data set")
+        from sensorium.catalog.to_torch import SampleStream
+
+        chosen = self if fields is None else self._with_fields(fields)
+        return SampleStream(chosen, self._storage, transform, batch_size, shuffle, seed, rank, world_size, prefetch)
+
+    def xarray(self) -> xarray.Dataset:
+        """The samples as a lazy ``xarray.Dataset`` with dims, coordinates and units.
+
+        Raises:
+            InvalidQuery: a chosen array field has samples of different shapes.
+        """
+        from sensorium.catalog import to_xarray
+
+        return to_xarray.dataset(self, self._storage)
+
+    def array_field(self, name: str) -> ArrayField:
+        """The declaration of a chosen array field.
+
+        Raises:
+            UnknownField: no such field, or a scalar.
+        """
+        field = self.declaration.require(name)
+        arrays = [chosen for chosen in self.fields if chosen in self.declaration.arrays]
+        if not isinstance(field, ArrayField) or name not in arrays:
+            raise UnknownField(
+                f"data set {self.name!r}: {name!r} is not an array of this selection. {close_matches(name, arrays)}".rstrip()
+            )
+        return field
+
+    def _with_fields(self, fields: Sequence[str]) -> Selection:
+        return Selection(
+            self._storage, self.name, self.version, self._predicate, tuple(fields), self._order, self._limit
+        )
+
+    def _collect(self, frame: pl.LazyFrame) -> pl.DataFrame:
+        try:
+            return frame.collect()
+        except pl.exceptions.ColumnNotFoundError as error:
+            missing = str(error).splitlines()[0].strip().strip('"')
+            known = ["id", *self.declaration.fields]
+            raise UnknownField(
+                f"data set {self.name!r} has no field {missing!r}. {close_matches(missing, known)}".rstrip()
+            ) from error
+        except (pl.exceptions.PolarsError, pl.exceptions.ComputeError) as error:
+            raise InvalidQuery(f"data set {self.name!r}: the query cannot be run: {error}") from error
+
+    def __repr__(self) -> str:
+        return f"Selection({self.name}@{self.version}, {len(self)} samples, fields={list(self.fields)})"

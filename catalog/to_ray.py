@@ -1,0 +1,165 @@
+"""A selection as a Ray data set, and a Ray data set as samples.
+
+Only rows (scalars and references) pass the driver. Payload is read, and written, in the workers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import ray
+from ray.data import Datasink
+from ray.data.block import BlockAccessor
+
+from sensorium.catalog import fragments
+from sensorium.catalog.declaration import Declaration
+from sensorium.catalog.fields import Field
+from sensorium.catalog.table import CommitNote, Table
+from sensorium.catalog.validation import check_sample
+from sensorium.catalog.writing import Existing, append_rows, payload_rows
+from sensorium.platform.errors import DuplicateSample
+from sensorium.platform.storage import Storage
+
+if TYPE_CHECKING:
+    from sensorium.catalog.selection import Selection
+
+__all__ = ["SampleSink", "dataset"]
+
+#: payload of one block; Ray costs tens of milliseconds a block
+_BLOCK_BYTES = 128 << 20
+_BATCH_BYTES = 64 << 20
+_BATCH = 256
+
+
+def dataset(selection: Selection, storage: Storage, batch: int) -> Any:
+    """A ``ray.data.Dataset`` with one row per sample.
+
+    Array fields are tensors, of varying shape where samples differ. Without an explicit order, samples come in the order
+    in which they lie in storage.
+    """
+    arrays = [name for name in selection.fields if name in selection.declaration.arrays]
+    rows = selection.rows
+    if arrays and not selection.ordered:
+        place = pl.col(arrays[0]).struct
+        rows = rows.sort(place.field("fragment"), place.field("array"), place.field("start"), "id")
+    total = sum(int(rows[name].struct.field("nbytes").sum() or 0) for name in arrays)
+    groups = [_pack(rows.slice(begin, batch)) for begin in range(0, rows.height, batch)]
+    cores = max(1, int(ray.cluster_resources().get("CPU", 1))) if ray.is_initialized() else 1
+    blocks = max(1, min(len(groups), max(2 * cores, math.ceil(total / _BLOCK_BYTES))))
+    source = ray.data.from_items([{"rows": group} for group in groups], override_num_blocks=blocks)
+    return source.map_batches(_Read(storage, arrays), batch_size=1, batch_format="pyarrow", zero_copy_batch=True)
+
+
+class _Read:
+    """Turns packed rows into samples, in a worker."""
+
+    def __init__(self, storage: Storage, arrays: list[str]) -> None:
+        self._storage, self._arrays = storage, arrays
+
+    def __call__(self, batch: pa.Table) -> Iterator[dict[str, Any]]:
+        for packed in batch.column("rows"):
+            rows = _unpack(packed.as_py())
+            columns: dict[str, Any] = {}
+            for name in rows.column_names:
+                if name in self._arrays:
+                    columns[name] = _stacked(fragments.read_many(self._storage, rows.column(name).to_pylist()))
+                else:
+                    columns[name] = rows.column(name).combine_chunks()
+            yield {name: _ray_column(column) for name, column in columns.items()}
+
+
+def _ray_column(column: Any) -> Any:
+    """A column in a form that Ray keeps: numbers as NumPy, everything else as objects."""
+    if isinstance(column, np.ndarray):
+        return column
+    if pa.types.is_primitive(column.type) and column.null_count == 0 and not pa.types.is_temporal(column.type):
+        return column.to_numpy(zero_copy_only=False)
+    values = np.empty(len(column), dtype=object)
+    values[:] = column.to_pylist()
+    return values
+
+
+def _stacked(arrays: list[np.ndarray]) -> np.ndarray:
+    """One array [sample, ...] where shapes agree, else an object array of arrays."""
+    if len({(array.shape, array.dtype) for array in arrays}) == 1:
+        return np.stack(arrays)
+    ragged = np.empty(len(arrays), dtype=object)
+    ragged[:] = arrays
+    return ragged
+
+
+def _pack(rows: pl.DataFrame) -> bytes:
+    sink = pa.BufferOutputStream()
+    table = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def _unpack(content: bytes) -> pa.Table:
+    with pa.ipc.open_stream(content) as stream:
+        return stream.read_all()
+
+
+class SampleSink(Datasink[tuple[list[pa.Table], dict[str, Field]]]):  # type: ignore[misc]
+    """Appends the rows of a Ray data set as samples: tasks write fragments, the driver commits once.
+
+    A task that is run again writes a fragment again, of which only one is committed; ``vacuum`` removes the other.
+    """
+
+    def __init__(
+        self, storage: Storage, declaration: Declaration, note: CommitNote, *, existing: Existing, open_to_new: bool
+    ) -> None:
+        self._storage, self._declaration, self._note = storage, declaration, note
+        self._existing, self._open_to_new = existing, open_to_new
+        self.version: int | None = None
+
+    def write(self, blocks: Iterable[Any], ctx: Any) -> tuple[list[pa.Table], dict[str, Field]]:  # noqa: ARG002
+        """In a worker: payload to storage, rows back."""
+        tables: list[pa.Table] = []
+        declared: dict[str, Field] = {}
+        pending = []
+        size = 0
+        for block in blocks:
+            for row in BlockAccessor.for_block(block).iter_rows(public_row_format=True):
+                sample = check_sample(self._declaration, row, open_to_new=self._open_to_new)
+                pending.append(sample)
+                size += sum(array.nbytes for array in sample.arrays.values())
+                if len(pending) >= _BATCH or size >= _BATCH_BYTES:
+                    self._write_batch(pending, tables, declared)
+                    pending, size = [], 0
+        if pending:
+            self._write_batch(pending, tables, declared)
+        return tables, declared
+
+    def _write_batch(self, pending: list[Any], tables: list[pa.Table], declared: dict[str, Field]) -> None:
+        rows, found = payload_rows(self._storage, self._declaration, pending)
+        tables.append(rows)
+        for name, field in found.items():
+            declared.setdefault(name, field)
+
+    def on_write_complete(self, write_result: Any) -> None:
+        """On the driver: one commit of all rows."""
+        returned = list(write_result.write_returns)
+        tables = [table for tables, _ in returned for table in tables]
+        declared = {name: field for _, fields in returned for name, field in fields.items()}
+        empty = pa.table({"id": pa.array([], pa.string())})
+        rows = pa.concat_tables(tables, promote_options="permissive") if tables else empty
+        _refuse_repeats(rows, self._declaration.name)
+        table = Table(self._storage.below("samples"), self._declaration.name)
+        self.version = append_rows(table, rows, declared, self._note, self._existing)
+
+
+def _refuse_repeats(rows: pa.Table, name: str) -> None:
+    ids = pl.Series(rows.column("id").to_pylist(), dtype=pl.String)
+    repeated = ids.filter(ids.is_duplicated())
+    if len(repeated):
+        raise DuplicateSample(
+            f"data set {name!r}: sample {repeated.min()!r} comes twice in the Ray data set. "
+            "Every id must be unique; nothing was committed."
+        )

@@ -1,0 +1,282 @@
+"""Writing samples: check, write payload as fragments, then make rows visible in one Delta commit."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+
+from sensorium.catalog import fragments
+from sensorium.catalog.declaration import Declaration
+from sensorium.catalog.fields import REFERENCE_TYPE, ArrayField, Field, ScalarField, storable_type
+from sensorium.catalog.table import Change, CommitNote, Table, TableFile
+from sensorium.catalog.validation import CheckedSample, arrow_column, check_sample
+from sensorium.platform.errors import DuplicateSample, InvalidSample, InvalidSetting, UserError
+from sensorium.platform.storage import Storage
+
+__all__ = ["Existing", "Writer", "append_rows", "find_ids", "payload_rows"]
+
+#: what to do with a sample whose id is there already
+Existing = Literal["error", "skip"]
+
+#: payload held in memory before it is written, whatever the batch size
+_BUFFER_BYTES = 64 << 20
+#: id columns of so many immutable files are kept, so that a writer does not read them again for each commit
+_KEPT_ID_COLUMNS = 256
+
+
+def payload_rows(
+    storage: Storage, declaration: Declaration, samples: list[CheckedSample]
+) -> tuple[pa.Table, dict[str, Field]]:
+    """Write the arrays of checked samples as one fragment; not yet visible to anyone.
+
+    Returns:
+        The rows to commit, and the declarations of all fields in them.
+    """
+    declared: dict[str, Field] = {}
+    for sample in samples:
+        for name in (*sample.arrays, *sample.scalars):
+            declared.setdefault(name, declaration.known(name) or sample.found[name])
+    arrays = {name: field for name, field in declared.items() if isinstance(field, ArrayField)}
+    for sample in samples:  # a field found as a scalar in one sample and as an array in another
+        for name in sample.scalars:
+            if name in arrays:
+                raise InvalidSample(
+                    f"data set {declaration.name!r}, sample {sample.id!r}, field {name!r}: is a scalar here and an array in "
+                    "another sample. Give both the same kind."
+                )
+    references = fragments.write(storage, [sample.arrays for sample in samples], arrays)
+    ids = [sample.id for sample in samples]
+    columns: dict[str, pa.Array] = {"id": pa.array(ids, pa.string())}
+    for name, field in declared.items():
+        if isinstance(field, ScalarField):
+            columns[name] = arrow_column(declaration, ids, field, [sample.scalars.get(name) for sample in samples])
+        else:
+            columns[name] = pa.array([reference.get(name) for reference in references], REFERENCE_TYPE)
+    return pa.table(columns), declared
+
+
+def append_rows(
+    table: Table, rows: pa.Table, declared: Mapping[str, Field], note: CommitNote, existing: Existing = "error"
+) -> int:
+    """Commit rows whose payload is written: the one way in which samples become visible.
+
+    Args:
+        table: the sample table.
+        rows: ``id``, scalars, and references.
+        declared: declarations of the columns, for those that the table does not have yet.
+        note: for the history.
+        existing: raise for ids that are there already, or leave those rows out.
+
+    Returns:
+        The version that holds the rows.
+
+    Raises:
+        DuplicateSample: an id is there already; nothing was committed.
+    """
+    if rows.num_rows == 0 and not note.key:
+        return int(table.open().version())
+    cached: list[tuple[pa.Table, Any]] = []  # the file written for an earlier attempt, if the rows are still the same
+
+    def plan(snapshot: DeltaTable) -> Change | None:
+        schema = pa.schema(snapshot.schema().to_arrow())
+        new = [declared[name].column() for name in rows.column_names if name not in schema.names]
+        wanted = aligned(rows, pa.schema([*schema, *new]), table.name)
+        present = find_ids(table, table.files(snapshot), wanted.column("id"))
+        if present and existing == "error":
+            raise already_there(table.name, present)
+        if present:
+            wanted = wanted.filter(pc.invert(pc.is_in(wanted.column("id"), pa.array(sorted(present)))))
+            if wanted.num_rows == 0:
+                return None
+        counted = CommitNote(**{**vars(note), "samples": wanted.num_rows})
+        if new:  # Delta itself writes the rows that widen the table, so that both happen in one commit
+            kept = [schema.field(name) for name in wanted.column_names if name in schema.names]
+            plain = [column.with_type(_plain_type(column.type)) for column in (*kept, *new)]
+            return Change(widening=wanted.cast(pa.schema(plain)), note=counted)
+        if not cached or not cached[0][0].equals(wanted):
+            cached[:] = [(wanted, table.write_file(wanted))]
+        return Change(add=[cached[0][1]], note=counted)
+
+    return table.commit(plan, note)
+
+
+def already_there(name: str, ids: set[str]) -> DuplicateSample:
+    """The error for ids that an append would have had to overwrite."""
+    others = f", and so are {len(ids) - 1} more" if len(ids) > 1 else ""
+    return DuplicateSample(
+        f"data set {name!r}: sample {min(ids)!r} is there already{others}. "
+        "An append never overwrites: use update, or other ids. Nothing of this commit was written."
+    )
+
+
+def find_ids(table: Table, files: Iterable[TableFile], ids: pa.ChunkedArray | pa.Array) -> set[str]:
+    """Those of ``ids`` that are in ``files``; files whose range of ids cannot hold one are not opened."""
+    if len(ids) == 0:
+        return set()
+    bounds = pc.min_max(ids).as_py()
+    value_set = pa.array(ids.to_pylist(), pa.string())
+    found: set[str] = set()
+    for file in files:
+        if file.may_hold(bounds["min"], bounds["max"]):
+            column = _id_column(table.storage, table.name, file)
+            found.update(column.filter(pc.is_in(column, value_set)).to_pylist())
+    return found
+
+
+@functools.lru_cache(maxsize=_KEPT_ID_COLUMNS)
+def _id_column(storage: Storage, name: str, file: TableFile) -> pa.Array:
+    column = Table(storage, name).read_file(file, ["id"]).column("id").combine_chunks()
+    return column.cast(pa.string())
+
+
+def aligned(rows: pa.Table, schema: pa.Schema, name: str) -> pa.Table:
+    """``rows`` with exactly the columns and types of the table's schema."""
+    columns = []
+    for column in schema:
+        kind = _plain_type(column.type)
+        if column.name not in rows.column_names:
+            columns.append(pa.nulls(rows.num_rows, kind))
+            continue
+        try:
+            columns.append(rows.column(column.name).cast(kind))
+        except (pa.ArrowException, ValueError) as error:
+            raise InvalidSample(
+                f"data set {name!r}, field {column.name!r}: values of type {rows.column(column.name).type} cannot be stored "
+                f"as {kind} ({error}). Convert them, or use another field."
+            ) from error
+    return pa.table(dict(zip(schema.names, columns, strict=True)))
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    """The usual type for the view types that Delta's schema reports."""
+    return storable_type(kind) or kind
+
+
+class Writer:
+    """A streaming append with bounded memory; use it in a ``with`` statement.
+
+    Samples are checked as they are added. Payload goes to storage a batch at a time; rows are committed after each batch or
+    all at the end. If the block raises, batches committed before stay, nothing else becomes visible.
+
+    A writer cannot be sent to a worker: workers write with :meth:`Dataset.write_ray`, and one place commits.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        table: Table,
+        *,
+        batch: int = 256,
+        commit: Literal["batch", "end"] = "batch",
+        existing: Existing = "error",
+        evolve: bool = False,
+        note: CommitNote | None = None,
+    ) -> None:
+        if batch < 1:
+            raise InvalidSetting(f"batch must be 1 or more; got {batch}.")
+        if commit not in ("batch", "end"):
+            raise InvalidSetting(f"commit must be 'batch' or 'end'; got {commit!r}.")
+        self._storage, self._table = storage, table
+        self._batch, self._commit, self._existing, self._evolve = batch, commit, existing, evolve
+        self._note = note or CommitNote("append")
+        if self._note.key and commit == "batch":
+            raise InvalidSetting("an idempotency key names one commit: use commit='end' with it.")
+        snapshot = table.open()
+        self._declaration = table.declaration(snapshot)
+        self._empty = not table.files(snapshot)
+        self._seen: set[str] = set()
+        self._pending: list[CheckedSample] = []
+        self._pending_bytes = 0
+        self._rows: list[pa.Table] = []
+        self._declared: dict[str, Field] = {}
+        self.version = int(snapshot.version())
+        self.added = 0
+
+    def add(self, sample: Mapping[str, Any]) -> None:
+        """Check ``sample`` and take it into the current batch.
+
+        Raises:
+            InvalidSample: it breaks a rule; the writer can go on with other samples.
+        """
+        checked = check_sample(self._declaration, sample, open_to_new=self._evolve or self._empty)
+        if checked.id in self._seen:
+            raise DuplicateSample(
+                f"data set {self._table.name!r}: sample {checked.id!r} is added twice. Every id must be unique."
+            )
+        for name in checked.found:
+            known = self._declared.get(name)
+            if known is not None and isinstance(known, ArrayField) != (name in checked.arrays):
+                raise InvalidSample(
+                    f"data set {self._table.name!r}, sample {checked.id!r}, field {name!r}: is "
+                    f"{'an array' if name in checked.arrays else 'a scalar'} here, and was not in an earlier sample. "
+                    "Give both the same kind."
+                )
+        self._seen.add(checked.id)
+        self._pending.append(checked)
+        self._pending_bytes += sum(array.nbytes for array in checked.arrays.values())
+        if len(self._pending) >= self._batch or self._pending_bytes >= _BUFFER_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._pending:
+            return
+        ids = pa.array([sample.id for sample in self._pending])
+        # before payload is written, so that a mistake leaves no orphan; the commit looks again
+        present = find_ids(self._table, self._table.files(self._table.open()), ids)
+        if present and self._existing == "error":
+            raise already_there(self._table.name, present)
+        samples = [sample for sample in self._pending if sample.id not in present]
+        self._pending, self._pending_bytes = [], 0
+        if not samples:
+            return
+        rows, declared = payload_rows(self._storage, self._declaration, samples)
+        for name, field in declared.items():
+            self._declared.setdefault(name, field)
+        self._rows.append(rows)
+        if self._commit == "batch":
+            self._commit_rows()
+
+    def _commit_rows(self) -> None:
+        if not self._rows and not self._note.key:
+            return
+        try:
+            rows = pa.concat_tables(self._rows, promote_options="permissive") if self._rows else _no_rows()
+        except pa.ArrowException as error:
+            raise InvalidSample(
+                f"data set {self._table.name!r}: a field has values of different types in different samples ({error}). "
+                "Give all samples the same type."
+            ) from error
+        self.version = append_rows(self._table, rows, self._declared, self._note, self._existing)
+        self.added += rows.num_rows
+        self._rows = []
+
+    def close(self) -> int:
+        """Write and commit what is left; returns the version that holds it."""
+        self._flush()
+        self._commit_rows()
+        return self.version
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+
+    def __reduce__(self) -> Any:
+        raise UserError(
+            "a writer cannot be sent to another process. Open one there, or use dataset.write_ray(ray_dataset), "
+            "which commits in one place."
+        )
+
+
+def _no_rows() -> pa.Table:
+    return pa.table({"id": pa.array([], pa.string())})

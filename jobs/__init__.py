@@ -1,0 +1,1 @@
+"""What runs on a cluster: shared machinery, then one folder per system."""

@@ -1,0 +1,1 @@
+"""The main job: a lake of real data, a sweep over it, and what came out."""

@@ -1,0 +1,57 @@
+"""``sensorium demo``: the main job, on any machine, without a network or a GPU."""
+
+from __future__ import annotations
+
+import time
+
+import typer
+
+from sensorium.platform.cli import state
+from sensorium.platform.tables import print_table
+
+__all__ = ["app"]
+
+app = typer.Typer(add_completion=False, help="Build a lake of real photographs and small data sets, and sweep it.")
+
+
+@app.command()
+def demo(
+    context: typer.Context,
+    serve: bool = typer.Option(
+        True, "--serve/--no-serve", help="Serve the application afterwards; this version has none yet."
+    ),
+) -> None:
+    """Build the lake, sweep its photographs through codecs, and say where everything is."""
+    from sensorium.catalog.cli import open_catalog
+    from sensorium.jobs.demo import steps
+    from sensorium.jobs.machine_quality import analysis
+    from sensorium.jobs.machine_quality.sweep import sweep_rows
+
+    started = time.monotonic()
+    catalog = open_catalog(context)
+    typer.echo(f"1/3 filling {catalog.storage.url}")
+    for name, (added, skipped, seconds) in steps.build_lake(catalog).items():
+        typer.echo(f"    {name}: {added} samples added, {skipped} there already ({seconds:.1f} s)")
+    typer.echo("2/3 sweeping the photographs through JPEG and x264 on Ray Data")
+    report, figure = steps.sweep_photographs(catalog, state(context).settings)
+    typer.echo(f"    {report.computed} cells computed, {report.present} there already, {report.errors} errors")
+    typer.echo("3/3 drawing contact sheets")
+    sheets = steps.draw_sheets(catalog)
+    typer.echo()
+    print_table(
+        catalog.datasets().select("name", "modality", "samples", "bytes", "version", "description"), as_json=False
+    )
+    typer.echo()
+    print_table(analysis.summary_table(sweep_rows(catalog, steps.sweep_config())), as_json=False)
+    typer.echo(f"\nDone in {time.monotonic() - started:.0f} s. Everything is in {catalog.storage.root}:")
+    typer.echo(f"  rate–distortion figure  {figure}")
+    for place in sheets:
+        typer.echo(f"  contact sheet           {place}")
+    typer.echo("Go on with:")
+    lake = f"--lake {catalog.storage.url} " if catalog.storage.url != "./lake" else ""
+    typer.echo(f"  sensorium {lake}catalog show photographs")
+    typer.echo(f"  sensorium {lake}catalog show {steps.SWEEP}")
+    if serve:
+        typer.echo("The application (web front end and REST API) is not part of this version; nothing is served.")
+    if report.errors:
+        raise typer.Exit(1)

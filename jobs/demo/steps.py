@@ -1,0 +1,122 @@
+"""The steps of the main job: fill the lake, sweep the photographs, draw what is there."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sensorium.catalog.preview import contact_sheet
+from sensorium.jobs.demo import photographs, simulate
+from sensorium.jobs.machine_quality.cli import save_figure, sweep_on_ray
+from sensorium.jobs.machine_quality.config import SweepConfig, parse_qualities
+
+if TYPE_CHECKING:
+    from sensorium.catalog.lake import Catalog
+    from sensorium.jobs.machine_quality.sweep import SweepReport
+    from sensorium.platform.settings import Settings
+
+__all__ = ["DATASETS", "SWEEP", "DemoDataset", "build_lake", "draw_sheets", "sweep_photographs"]
+
+_SIMULATED = "simulated, by sensorium.jobs.demo.simulate"
+
+
+@dataclass(frozen=True)
+class DemoDataset:
+    """A data set of the demo.
+
+    Attributes:
+        make: writes its files into a folder.
+        format: importer to read them.
+        description, licence: for people.
+        options: of the importer.
+    """
+
+    make: Callable[[Path], Path]
+    format: str
+    description: str
+    licence: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+DATASETS = {
+    "photographs": DemoDataset(
+        photographs.collect,
+        "image_folder",
+        "photographs that ship inside scikit-image and scikit-learn",
+        photographs.LICENCE,
+    ),
+    "phantoms": DemoDataset(
+        simulate.phantom_files,
+        "nifti",
+        f"chest CT phantoms with lung masks; {_SIMULATED}",
+        "Apache-2.0",
+        {"unit": "HU"},
+    ),
+    "sounds": DemoDataset(
+        simulate.sound_files, "audio_files", f"chirps, chords, noise and pulses; {_SIMULATED}", "Apache-2.0"
+    ),
+    "vital_signs": DemoDataset(
+        simulate.vital_sign_files, "series_table", f"irregular vital signs with an outcome; {_SIMULATED}", "Apache-2.0"
+    ),
+    "recordings": DemoDataset(
+        simulate.monitor_files, "series_table", f"four-channel recordings at 128 Hz; {_SIMULATED}", "Apache-2.0"
+    ),
+}
+
+SWEEP = "photographs_rate_distortion"
+_CODECS = ("jpeg", "x264")
+_QUALITIES = "jpeg=5,10,20,35,50,70,85,95;x264=50,46,42,38,34,30,26,20"
+
+
+def build_lake(catalog: Catalog) -> dict[str, tuple[int, int, float]]:
+    """Ingest the demo's data sets; per data set: samples added, samples there already, seconds."""
+    done = {}
+    for name, dataset in DATASETS.items():
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="sensorium-demo-") as folder:
+            files = dataset.make(Path(folder) / name)
+            report = catalog.ingest(
+                files,
+                name,
+                dataset.format,
+                options=dataset.options,
+                description=dataset.description,
+                licence=dataset.licence,
+                strict=True,
+            )
+        done[name] = (report.added, report.skipped, time.monotonic() - started)
+    return done
+
+
+def sweep_config() -> SweepConfig:
+    """The demo's sweep: JPEG and x264 at eight qualities each."""
+    return SweepConfig(
+        data="photographs",
+        into=SWEEP,
+        qualities=parse_qualities(_QUALITIES, _CODECS),
+        metrics=("psnr", "psnr_y", "ssim"),
+    )
+
+
+def sweep_photographs(catalog: Catalog, settings: Settings) -> tuple[SweepReport, str]:
+    """Run the sweep and draw its figure; what it did, and where the figure is."""
+    from sensorium.jobs.machine_quality.sweep import sweep_rows
+
+    config = sweep_config()
+    report = sweep_on_ray(catalog, config, settings)
+    return report, save_figure(catalog, sweep_rows(catalog, config), report.into)
+
+
+def draw_sheets(catalog: Catalog) -> list[str]:
+    """Draw a contact sheet of every data set into the lake; where they are."""
+    places = []
+    with tempfile.TemporaryDirectory(prefix="sensorium-demo-") as folder:
+        for name in DATASETS:
+            picture = contact_sheet(catalog[name].select(), Path(folder) / f"{name}.png")
+            catalog.storage.write(picture.read_bytes(), "reports", picture.name)
+            places.append(catalog.storage.at_path("reports", picture.name))
+    return places

@@ -1,0 +1,156 @@
+"""The root of the command line: global options, and commands found through entry points and loaded on demand."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version as installed_version
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import Abort
+from typer.exceptions import TyperException as UsageError
+
+from sensorium.platform import plugins
+from sensorium.platform.errors import SensoriumError
+
+if TYPE_CHECKING:
+    from sensorium.platform.settings import Settings
+
+__all__ = ["State", "main", "state"]
+
+_GROUP = "sensorium.commands"
+#: global options may stand anywhere on the line; these take a value
+_VALUED = ("--lake", "--address")
+_FLAGS = ("--json", "--verbose", "-v")
+
+
+@dataclass
+class State:
+    """What the global options said.
+
+    Attributes:
+        settings: in force, flags included.
+        json: print listings as JSON.
+    """
+
+    settings: Settings
+    json: bool
+
+
+class _Commands(TyperGroup):
+    """Commands from entry points."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is click's
+        return plugins.names(_GROUP)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        if cmd_name not in plugins.names(_GROUP):
+            return None
+        command = typer.main.get_command(plugins.load(_GROUP, cmd_name, typer.Typer))
+        command.name = cmd_name
+        return command
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Global options may stand anywhere on the line. Shell completion: sensorium --install-completion.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sensorium {installed_version('sensorium')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    lake: str = typer.Option(
+        None, "--lake", metavar="URL", help="The lake: a path, s3://…, gs://…  [env: SENSORIUM_LAKE; ./lake]"
+    ),
+    address: str = typer.Option(
+        None, "--address", metavar="RAY", help="A Ray cluster to run on  [env: RAY_ADDRESS; a local one]"
+    ),
+    json: bool = typer.Option(False, "--json", help="Print listings as JSON."),
+    verbose: int = typer.Option(0, "--verbose", "-v", count=True, help="Say more; twice for even more."),
+    version: bool = typer.Option(  # noqa: ARG001 - handled by its callback
+        False, "--version", is_eager=True, callback=_print_version, help="Print the version and exit."
+    ),
+) -> None:
+    """One data platform for every kind of sensor: catalog, training, sweeps and serving."""
+    from sensorium.platform import logs
+    from sensorium.platform.settings import Settings
+
+    logs.configure(verbose)
+    context.obj = State(Settings.load(lake=lake, address=address), json)
+
+
+def state(context: typer.Context) -> State:
+    """The global options, from within a command."""
+    found = context.find_object(State)
+    if found is None:  # a command called without the root, as a test may
+        from sensorium.platform.settings import Settings
+
+        return State(Settings.load(), json=False)
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 for success, 2 for the user's mistake, 1 for ours."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    verbose = any(argument in ("-v", "--verbose", "-vv") for argument in given)
+    try:
+        code = app(_globals_first(given), prog_name="sensorium", standalone_mode=False)
+    except SensoriumError as error:
+        _complain(str(error), verbose)
+        sys.exit(error.exit_code)
+    except UsageError as error:
+        error.show()  # type: ignore[attr-defined]
+        sys.exit(2)
+    except (Abort, KeyboardInterrupt):
+        _complain("stopped; what was committed stays.", verbose=False)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output went away, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:  # noqa: BLE001 - the last resort before the interpreter's own traceback
+        _complain(
+            f"internal error: {type(error).__name__}: {error}. Run again with --verbose for a trace, and report it.",
+            verbose,
+        )
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(message: str, verbose: bool) -> None:
+    if verbose:
+        import traceback
+
+        traceback.print_exc()
+    typer.echo(f"sensorium: {message}", err=True)
+
+
+def _globals_first(arguments: list[str]) -> list[str]:
+    """Move global options to the front, so that they may stand anywhere before ``--``."""
+    front: list[str] = []
+    rest: list[str] = []
+    remaining = iter(arguments)
+    for argument in remaining:
+        if argument == "--":
+            rest += [argument, *remaining]
+        elif argument in _FLAGS or argument == "-vv" or argument.startswith(tuple(f"{name}=" for name in _VALUED)):
+            front.append(argument)
+        elif argument in _VALUED:
+            front += [argument, *[value for value in (next(remaining, None),) if value is not None]]
+        else:
+            rest.append(argument)
+    return [*front, *rest]

@@ -1,0 +1,244 @@
+"""Where bytes lie: one URL, seen through fsspec, Delta and Zarr alike.
+
+A :class:`Storage` is a folder on any fsspec file system. It can be pickled and sent to a worker; it opens its connections
+again there. ``memory://name`` is a folder of this machine's memory (or of its temporary files, where there is no memory
+file system) that lives as long as the process that named it first: Delta's own in-memory store cannot be seen by a second
+handle, let alone by Ray's workers.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import errno
+import functools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from sensorium.platform.errors import InvalidSetting, MissingCredentials, MissingDependency, StorageError
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store
+
+__all__ = ["Storage"]
+
+#: protocol -> the extra that brings its fsspec driver
+_EXTRA = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+#: options of fsspec's s3 driver -> those of Delta's object store
+_DELTA_OPTION = {
+    "key": "aws_access_key_id",
+    "secret": "aws_secret_access_key",
+    "token": "aws_session_token",
+    "endpoint_url": "aws_endpoint_url",
+    "anon": "aws_skip_signature",
+}
+_ACCESS_ERRORS = (
+    "NoCredentialsError",
+    "PartialCredentialsError",
+    "ClientError",
+    "DefaultCredentialsError",
+    "HttpError",
+)
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A folder somewhere.
+
+    Attributes:
+        url: as the user gave it, for messages.
+        root: the folder, absolute: a local path, or a URL.
+        options: of the fsspec driver; credentials are better left to the environment's usual chains.
+    """
+
+    url: str
+    root: str
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @classmethod
+    def at(cls, url: str | Path, options: Mapping[str, Any] | None = None) -> Storage:
+        """The folder at ``url``: a path, ``file://``, ``memory://`` or what fsspec has a driver for.
+
+        Raises:
+            MissingDependency: the driver is not installed.
+            InvalidSetting: no such protocol.
+        """
+        text = str(url)
+        scheme = urlsplit(text).scheme if "://" in text else "file"
+        if scheme == "memory":
+            return cls(text, _memory_folder(text.partition("://")[2].strip("/") or "lake"))
+        if scheme == "file":
+            path = text.partition("://")[2] if "://" in text else text
+            return cls(text, os.path.abspath(os.path.expanduser(path)))
+        storage = cls(text, text.rstrip("/"), dict(options or {}))
+        _ = storage.fs
+        return storage
+
+    @property
+    def local(self) -> bool:
+        """Whether this is a folder of this machine's file system."""
+        return "://" not in self.root
+
+    @property
+    def fs(self) -> Any:
+        """The fsspec file system."""
+        return _filesystem(self.root.partition("://")[0] if not self.local else "file", _freeze(self.options))
+
+    def at_path(self, *parts: str) -> str:
+        """Path of ``parts`` below this folder, as :attr:`fs` and Delta want it."""
+        return "/".join((self.root, *parts))
+
+    def below(self, *parts: str) -> Storage:
+        """The folder of ``parts`` below this one."""
+        return Storage("/".join((self.url.rstrip("/"), *parts)), self.at_path(*parts), self.options)
+
+    def delta_options(self) -> dict[str, str] | None:
+        """Options for Delta's own object store."""
+        if self.local:
+            return None
+        known = {_DELTA_OPTION[key]: str(value) for key, value in self.options.items() if key in _DELTA_OPTION}
+        if known.get("aws_endpoint_url", "").startswith("http://"):
+            known["aws_allow_http"] = "true"
+        return known
+
+    def zarr_store(self, *parts: str, read_only: bool = False) -> Store:
+        """A Zarr store of the folder ``parts``."""
+        from zarr.storage import FsspecStore, LocalStore
+
+        if self.local:
+            return LocalStore(self.at_path(*parts), read_only=read_only)
+        return FsspecStore.from_url(self.at_path(*parts), storage_options=dict(self.options), read_only=read_only)
+
+    def exists(self, *parts: str) -> bool:
+        """Whether there is a file or folder of that path."""
+        with self.translated(*parts):
+            return bool(self.fs.exists(self.at_path(*parts)))
+
+    def folders(self, *parts: str) -> list[str]:
+        """Sorted names of the folders directly in ``parts``; none where that is not there."""
+        with self.translated(*parts):
+            try:
+                entries = self.fs.ls(self.at_path(*parts), detail=True, refresh=True)
+            except FileNotFoundError:
+                return []
+            return sorted(e["name"].rstrip("/").rpartition("/")[2] for e in entries if e["type"] == "directory")
+
+    def read(self, *parts: str) -> bytes:
+        """The bytes of a file."""
+        with self.translated(*parts):
+            content: bytes = self.fs.cat_file(self.at_path(*parts))
+            return content
+
+    def write(self, content: bytes, *parts: str) -> None:
+        """Write a whole file; on a local disk it is complete or not there under its name."""
+        path = self.at_path(*parts)
+        with self.translated(*parts):
+            self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+            if not self.local:
+                self.fs.pipe_file(path, content)
+                return
+            partial = f"{path}.part{os.getpid()}"
+            with open(partial, "wb") as file:
+                file.write(content)
+            os.replace(partial, path)
+
+    def remove(self, *parts: str) -> None:
+        """Remove a file or a folder with all that is in it; nothing if it is not there."""
+        with self.translated(*parts), contextlib.suppress(FileNotFoundError):
+            self.fs.rm(self.at_path(*parts), recursive=True)
+
+    def size(self, *parts: str) -> int:
+        """Bytes of all files below ``parts``."""
+        with self.translated(*parts):
+            return int(self.fs.du(self.at_path(*parts)))
+
+    def modified(self, *parts: str) -> float:
+        """When the newest file below ``parts`` was written, seconds since 1970; 0 where there is none."""
+        with self.translated(*parts):
+            times = [_modified(entry) for entry in self.fs.find(self.at_path(*parts), detail=True).values()]
+            return max(times, default=0.0)
+
+    @contextlib.contextmanager
+    def translated(self, *parts: str) -> Iterator[None]:
+        """Turn what drivers raise into our errors, with the place and the remedy."""
+        place = "/".join((self.url.rstrip("/"), *parts))
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except PermissionError as error:
+            raise MissingCredentials(
+                f"{place}: the storage refuses access ({error}). Check the permissions, or the credentials in the environment."
+            ) from error
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise StorageError(
+                    f"{place}: the disk is full. Free space and run the command again; nothing was committed."
+                ) from error
+            raise StorageError(f"{place}: the storage failed ({error}). Nothing was committed; try again.") from error
+        except ImportError as error:
+            raise _missing_driver(self.root, error) from error
+        except Exception as error:
+            if type(error).__name__ in _ACCESS_ERRORS:
+                raise MissingCredentials(
+                    f"{place}: no access ({error}). Give credentials by the usual environment variables or files of the provider."
+                ) from error
+            raise
+
+
+def _freeze(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(options.items()))
+
+
+@functools.cache
+def _filesystem(protocol: str, options: tuple[tuple[str, Any], ...]) -> Any:
+    import fsspec
+
+    try:
+        return fsspec.filesystem(protocol, **dict(options))
+    except ImportError as error:
+        raise _missing_driver(protocol, error) from error
+    except ValueError as error:
+        raise InvalidSetting(
+            f"no storage is known for {protocol}:// ({error}). Use a path, s3://, gs:// or another fsspec URL."
+        ) from error
+
+
+def _missing_driver(root: str, error: ImportError) -> MissingDependency:
+    protocol = root.partition("://")[0]
+    extra = _EXTRA.get(protocol)
+    remedy = f"pip install 'sensorium[{extra}]'" if extra else "install the fsspec driver that the message names"
+    return MissingDependency(f"{protocol}:// needs a driver that is not installed ({error}). Remedy: {remedy}.")
+
+
+def _modified(entry: Mapping[str, Any]) -> float:
+    """Time of an fsspec entry: local files say ``mtime``, object stores ``LastModified`` or ``updated``."""
+    if "mtime" in entry:
+        return float(entry["mtime"])
+    for key in ("LastModified", "updated", "last_modified"):
+        moment = entry.get(key)
+        if isinstance(moment, datetime):
+            return float(moment.timestamp())
+    return float("inf")  # unknown age: never old enough to be removed
+
+
+@functools.cache
+def _memory_folder(name: str) -> str:
+    """The folder behind ``memory://name``, removed when this process ends."""
+    shared = Path("/dev/shm")  # noqa: S108 - a private folder is made in it
+    parent = shared if shared.is_dir() and os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+    folder = tempfile.mkdtemp(prefix=f"sensorium-{name.replace('/', '-')}-", dir=parent)
+    atexit.register(_forget, folder, os.getpid())
+    return folder
+
+
+def _forget(folder: str, owner: int) -> None:
+    if os.getpid() == owner:  # not in a forked child
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,96 @@
+"""Tables for people and for programs: one way to print a data frame."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["human_bytes", "print_rows", "print_table"]
+
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def human_bytes(count: float) -> str:
+    """``1234567`` as ``1.2 MB``."""
+    for unit in _UNITS[:-1]:
+        if abs(count) < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} {_UNITS[-1]}"
+
+
+def print_table(frame: pl.DataFrame, *, as_json: bool, empty: str = "Nothing.", limit: int | None = None) -> None:
+    """Print a data frame as a table, or as a JSON list of objects.
+
+    Args:
+        frame: what to print.
+        as_json: for programs: all rows, times in ISO 8601.
+        empty: what to say to people where there are no rows.
+        limit: rows shown to people at most.
+    """
+    if as_json:
+        typer.echo(json.dumps(frame.to_dicts(), default=_as_json, ensure_ascii=False))
+        return
+    if frame.is_empty():
+        typer.echo(empty)
+        return
+    shown = frame if limit is None else frame.head(limit)
+    print_rows(
+        frame.columns, [[_cell(name, value) for name, value in row.items()] for row in shown.iter_rows(named=True)]
+    )
+    if shown.height < frame.height:
+        typer.echo(f"… and {frame.height - shown.height} more rows (--json prints all)")
+
+
+def print_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows of text under a header; numbers to the right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for index, name in enumerate(header):
+        numeric = bool(rows) and all(_numeric(row[index]) for row in rows)
+        table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console = Console()
+    if not console.is_terminal:  # a pipe has no width: do not fold what a program may read
+        console = Console(width=400)
+    console.print(table)
+
+
+def _numeric(cell: str) -> bool:
+    return cell.replace(".", "").replace("-", "").replace(",", "").strip().split(" ")[0].isdigit() or cell == ""
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if name == "bytes":
+        return human_bytes(value)
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(str(part) for part in value)
+    if isinstance(value, dict) and "shape" in value and "dtype" in value:
+        return f"{value['dtype']} {list(value['shape'])}"
+    return str(value)
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.hex()
+    return str(value)

@@ -1,0 +1,1 @@
+"""Ray Serve deployments, the REST API and the Gradio application."""
