@@ -18,6 +18,7 @@ import json
 import logging
 import os
 import random
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -60,9 +61,23 @@ _PROPERTIES = {
 _EXPIRED = "sensorium.expired"
 _NOTE = "sensorium."
 
-#: one writer per process; its transactions are counted, so that the log keeps one entry for it and not one per commit
-_WRITER = f"{uuid.uuid4()}"
-_COUNTER = itertools.count(1)
+
+class _Tickets(threading.local):
+    """Transaction ids of this thread: one writer that counts, so that the log keeps one entry for it, not one a commit.
+
+    Per thread, because an id says that all lower ones of its writer have been dealt with.
+    """
+
+    def __init__(self) -> None:
+        self._process = -1
+
+    def take(self) -> Transaction:
+        if self._process != os.getpid():  # a forked process is another writer
+            self._process, self._writer, self._counter = os.getpid(), str(uuid.uuid4()), itertools.count(1)
+        return Transaction(self._writer, next(self._counter))
+
+
+_tickets = _Tickets()
 
 
 @dataclass(frozen=True)
@@ -258,7 +273,7 @@ class Table:
         Raises:
             CommitConflict: other writers were faster for two minutes.
         """
-        ticket = Transaction(note.key, 0) if note.key else Transaction(_WRITER, next(_COUNTER))
+        ticket = Transaction(note.key, 0) if note.key else _tickets.take()
 
         def attempt(table: DeltaTable) -> int | None:
             landed = self._landed(table, ticket)
@@ -351,8 +366,7 @@ class Table:
         if last is None or last < ticket.version:
             return None
         sought = f"{ticket.app_id}:{ticket.version}"
-        versions = (int(c["version"]) for c in table.history() if c.get(_NOTE + "ticket") == sought)
-        return next(versions, table.version())
+        return next((int(c["version"]) for c in table.history() if c.get(_NOTE + "ticket") == sought), None)
 
     def _retried(self, attempt: Callable[[DeltaTable], int | None], operation: str) -> int:
         deadline = time.monotonic() + _PATIENCE_S
@@ -412,12 +426,3 @@ def pick_version(history: Sequence[Mapping[str, Any]], moment: datetime, name: s
 
 def _milliseconds() -> int:
     return int(time.time() * 1000)
-
-
-if hasattr(os, "register_at_fork"):  # a forked process is another writer
-
-    def _renew() -> None:
-        global _WRITER, _COUNTER
-        _WRITER, _COUNTER = f"{uuid.uuid4()}", itertools.count(1)
-
-    os.register_at_fork(after_in_child=_renew)

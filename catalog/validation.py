@@ -6,7 +6,7 @@ Whatever is wrong is told as data set, sample, field, value and remedy. Behind t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from sensorium.catalog.fields import ArrayField, Field, ScalarField, check_name,
 from sensorium.catalog.modality import Violation
 from sensorium.platform.errors import InvalidSample, UnknownField, close_matches
 
-__all__ = ["CheckedSample", "arrow_column", "check_sample"]
+__all__ = ["CheckedSample", "check_sample", "merge_found"]
 
 _LONGEST_ID = 1024
 
@@ -80,28 +80,36 @@ def check_sample(
     return CheckedSample(identifier, arrays, scalars, found)
 
 
-def arrow_column(declaration: Declaration, ids: list[str], field: ScalarField, values: list[Any]) -> pa.Array:
-    """The column of ``field`` for a batch; None where a sample has no value.
+def merge_found(known: dict[str, Field], name: str, sample: CheckedSample) -> None:
+    """Take the fields that ``sample`` brought into ``known``; whole and broken numbers become broken ones.
+
+    Args:
+        known: what earlier samples brought; changed in place.
+        name: of the data set, for the message.
+        sample: a checked sample.
 
     Raises:
-        InvalidSample: names the first sample whose value is not of the field's type.
+        InvalidSample: a field is of another kind here than in an earlier sample.
     """
-    kind = storable_type(field.type) or field.type
-    try:
-        return pa.array(values, type=kind, from_pandas=False)
-    except (pa.ArrowException, OverflowError, TypeError, ValueError):
-        for identifier, value in zip(ids, values, strict=True):
-            try:
-                pa.array([value], type=kind)
-            except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
-                raise _error(
-                    declaration,
-                    identifier,
-                    field.name,
-                    f"is {value!r:.80}, which is not of type {field.type} ({error})",
-                    "Give a value of that type, or declare another field",
-                ) from error
-        raise
+    for field_name, field in sample.found.items():
+        before = known.setdefault(field_name, field)
+        if before == field or (isinstance(before, ArrayField) and isinstance(field, ArrayField)):
+            continue
+        if isinstance(before, ScalarField) and isinstance(field, ScalarField) and _numbers(before.type, field.type):
+            known[field_name] = replace(before, type=pa.float64())
+            continue
+        raise InvalidSample(
+            f"data set {name!r}, sample {sample.id!r}, field {field_name!r}: is {_kind(field)} here, and was {_kind(before)} "
+            "in an earlier sample. Give all samples the same kind of value."
+        )
+
+
+def _numbers(*kinds: pa.DataType) -> bool:
+    return all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in kinds)
+
+
+def _kind(field: Field) -> str:
+    return "an array" if isinstance(field, ArrayField) else f"of type {field.type}"
 
 
 def _error(declaration: Declaration, identifier: str, field: str, problem: str, remedy: str) -> InvalidSample:
@@ -121,7 +129,7 @@ def _discover(declaration: Declaration, identifier: str, name: Any, value: Any, 
         return ArrayField(name, finite=False, description="added by a sample")
     try:
         inferred = pa.array([_plain(value)]).type
-    except (pa.ArrowException, TypeError, ValueError) as error:
+    except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
         raise _error(
             declaration,
             identifier,
@@ -195,6 +203,17 @@ def _value_problem(field: ArrayField, array: np.ndarray) -> tuple[str, str] | No
 
 def _check_scalar(declaration: Declaration, identifier: str, field: ScalarField, value: Any) -> Any:
     plain = _plain(value)
+    kind = storable_type(field.type) or field.type
+    try:
+        pa.array([plain], type=kind)
+    except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
+        raise _error(
+            declaration,
+            identifier,
+            field.name,
+            f"is {plain!r:.80}, which is not of type {kind} ({error})",
+            "Give a value of that type, or use another field",
+        ) from error
     if field.minimum is None and field.maximum is None:
         return plain
     try:

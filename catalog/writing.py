@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from sensorium.catalog import fragments
 from sensorium.catalog.declaration import Declaration
 from sensorium.catalog.fields import REFERENCE_TYPE, ArrayField, Field, ScalarField, storable_type
 from sensorium.catalog.table import Change, CommitNote, Table, TableFile
-from sensorium.catalog.validation import CheckedSample, arrow_column, check_sample
+from sensorium.catalog.validation import CheckedSample, check_sample, merge_found
 from sensorium.platform.errors import DuplicateSample, InvalidSample, InvalidSetting, UserError
 from sensorium.platform.storage import Storage
 
@@ -38,24 +39,18 @@ def payload_rows(
     Returns:
         The rows to commit, and the declarations of all fields in them.
     """
-    declared: dict[str, Field] = {}
+    found: dict[str, Field] = {}
     for sample in samples:
-        for name in (*sample.arrays, *sample.scalars):
-            declared.setdefault(name, declaration.known(name) or sample.found[name])
+        merge_found(found, declaration.name, sample)
+    names = dict.fromkeys(name for sample in samples for name in (*sample.arrays, *sample.scalars))
+    declared = {name: declaration.known(name) or found[name] for name in names}
     arrays = {name: field for name, field in declared.items() if isinstance(field, ArrayField)}
-    for sample in samples:  # a field found as a scalar in one sample and as an array in another
-        for name in sample.scalars:
-            if name in arrays:
-                raise InvalidSample(
-                    f"data set {declaration.name!r}, sample {sample.id!r}, field {name!r}: is a scalar here and an array in "
-                    "another sample. Give both the same kind."
-                )
     references = fragments.write(storage, [sample.arrays for sample in samples], arrays)
-    ids = [sample.id for sample in samples]
-    columns: dict[str, pa.Array] = {"id": pa.array(ids, pa.string())}
+    columns: dict[str, pa.Array] = {"id": pa.array([sample.id for sample in samples], pa.string())}
     for name, field in declared.items():
         if isinstance(field, ScalarField):
-            columns[name] = arrow_column(declaration, ids, field, [sample.scalars.get(name) for sample in samples])
+            kind = storable_type(field.type) or field.type
+            columns[name] = pa.array([sample.scalars.get(name) for sample in samples], kind)
         else:
             columns[name] = pa.array([reference.get(name) for reference in references], REFERENCE_TYPE)
     return pa.table(columns), declared
@@ -85,7 +80,11 @@ def append_rows(
 
     def plan(snapshot: DeltaTable) -> Change | None:
         schema = pa.schema(snapshot.schema().to_arrow())
-        new = [declared[name].column() for name in rows.column_names if name not in schema.names]
+        new = [
+            _new_column(declared[name], rows.schema.field(name).type)
+            for name in rows.column_names
+            if name not in schema.names
+        ]
         wanted = aligned(rows, pa.schema([*schema, *new]), table.name)
         present = find_ids(table, table.files(snapshot), wanted.column("id"))
         if present and existing == "error":
@@ -94,7 +93,9 @@ def append_rows(
             wanted = wanted.filter(pc.invert(pc.is_in(wanted.column("id"), pa.array(sorted(present)))))
             if wanted.num_rows == 0:
                 return None
-        counted = CommitNote(**{**vars(note), "samples": wanted.num_rows})
+        counted = replace(note, samples=wanted.num_rows)
+        if wanted.num_rows == 0:
+            return Change(note=counted)  # an idempotency key is kept even where there was nothing to add
         if new:  # Delta itself writes the rows that widen the table, so that both happen in one commit
             kept = [schema.field(name) for name in wanted.column_names if name in schema.names]
             plain = [column.with_type(_plain_type(column.type)) for column in (*kept, *new)]
@@ -104,6 +105,11 @@ def append_rows(
         return Change(add=[cached[0][1]], note=counted)
 
     return table.commit(plan, note)
+
+
+def _new_column(field: Field, kind: pa.DataType) -> pa.Field:
+    """The column of a field that the table does not have yet; a scalar that nobody declared has the type of its values."""
+    return (replace(field, type=kind) if isinstance(field, ScalarField) else field).column()
 
 
 def already_there(name: str, ids: set[str]) -> DuplicateSample:
@@ -195,6 +201,7 @@ class Writer:
         self._pending_bytes = 0
         self._rows: list[pa.Table] = []
         self._declared: dict[str, Field] = {}
+        self._found: dict[str, Field] = {}
         self.version = int(snapshot.version())
         self.added = 0
 
@@ -209,14 +216,7 @@ class Writer:
             raise DuplicateSample(
                 f"data set {self._table.name!r}: sample {checked.id!r} is added twice. Every id must be unique."
             )
-        for name in checked.found:
-            known = self._declared.get(name)
-            if known is not None and isinstance(known, ArrayField) != (name in checked.arrays):
-                raise InvalidSample(
-                    f"data set {self._table.name!r}, sample {checked.id!r}, field {name!r}: is "
-                    f"{'an array' if name in checked.arrays else 'a scalar'} here, and was not in an earlier sample. "
-                    "Give both the same kind."
-                )
+        merge_found(self._found, self._table.name, checked)
         self._seen.add(checked.id)
         self._pending.append(checked)
         self._pending_bytes += sum(array.nbytes for array in checked.arrays.values())
@@ -236,8 +236,7 @@ class Writer:
         if not samples:
             return
         rows, declared = payload_rows(self._storage, self._declaration, samples)
-        for name, field in declared.items():
-            self._declared.setdefault(name, field)
+        self._declared |= declared
         self._rows.append(rows)
         if self._commit == "batch":
             self._commit_rows()
@@ -254,7 +253,8 @@ class Writer:
             ) from error
         self.version = append_rows(self._table, rows, self._declared, self._note, self._existing)
         self.added += rows.num_rows
-        self._rows = []
+        self._rows, self._found = [], {}
+        self._declaration = self._table.declaration(self._table.open())  # what was found is declared now
 
     def close(self) -> int:
         """Write and commit what is left; returns the version that holds it."""

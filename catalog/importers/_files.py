@@ -6,13 +6,13 @@ import itertools
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from sensorium.catalog.importer import Source
 from sensorium.platform.errors import InvalidSetting, UnreadableFile
 
-__all__ = ["head", "identifiers", "number", "place", "probe", "stem", "suffix", "unreadable", "visible"]
+__all__ = ["head", "identifiers", "number", "places", "probe", "stem", "suffix", "unreadable", "visible"]
 
 #: files that may lie beside those of any importer, and say nothing of whose folder it is
 _SIDECARS = frozenset(
@@ -42,7 +42,7 @@ _DEBRIS = frozenset(("__MACOSX", "__pycache__"))
 
 def unreadable(path: Path, reason: object, remedy: str) -> UnreadableFile:
     """The error for a file that cannot be decoded: which, why, and what to do."""
-    return UnreadableFile(f"{path}: {str(reason).strip().rstrip('.')}. {remedy}")
+    return UnreadableFile(f"{path}: {' '.join(str(reason).split()).rstrip('.')}. {remedy}")
 
 
 def suffix(path: Path) -> str:
@@ -58,9 +58,10 @@ def stem(path: Path) -> str:
     return path.name[: len(path.name) - len(suffix(path))] or path.name
 
 
-def place(source: Source, path: Path) -> str:
-    """Where ``path`` is below the source, with ``/`` between folders; its name where the source is that file."""
-    return path.relative_to(source.path).as_posix() if source.path.is_dir() else path.name
+def places(source: Source, paths: Iterable[Path]) -> dict[Path, str]:
+    """Where each path is below the source, with ``/`` between folders; its name where the source is that file."""
+    root = source.path if source.path.is_dir() else source.path.parent
+    return {path: path.relative_to(root).as_posix() for path in paths}
 
 
 def visible(source: Source, suffixes: frozenset[str]) -> list[Path]:
@@ -73,22 +74,24 @@ def visible(source: Source, suffixes: frozenset[str]) -> list[Path]:
         return [source.path]
     if not source.path.exists():
         raise unreadable(source.path, "there is no such file or folder", "Check the path.")
-    files = [path for path in source.files(suffixes) if not _is_hidden(Path(place(source, path)))]
+    where = places(source, source.files(suffixes))
+    files = [path for path, place in where.items() if not _is_hidden(place.split("/"))]
     if not files:
         wanted = " ".join(sorted(suffixes))
         raise unreadable(source.path, f"no file below it ends in {wanted}", "Name the folder that holds the files.")
     return files
 
 
-def _is_hidden(relative: Path) -> bool:
-    return any(part.startswith(".") or part in _DEBRIS for part in relative.parts)
+def _is_hidden(parts: Iterable[str]) -> bool:
+    return any(part.startswith(".") or part in _DEBRIS for part in parts)
 
 
-def identifiers(source: Source, paths: Sequence[Path]) -> dict[Path, str]:
+def identifiers(source: Source, paths: Iterable[Path]) -> dict[Path, str]:
     """The sample id of each path: its place without suffix, or with it where two files differ in nothing else."""
-    short = {path: source.identifier(path) for path in paths}
+    where = places(source, paths)
+    short = {path: place[: len(place) - len(path.name)] + stem(path) for path, place in where.items()}
     counts = Counter(short.values())
-    return {path: name if counts[name] == 1 else place(source, path) for path, name in short.items()}
+    return {path: name if counts[name] == 1 else where[path] for path, name in short.items()}
 
 
 def head(path: Path, count: int) -> bytes:
@@ -100,13 +103,13 @@ def head(path: Path, count: int) -> bytes:
         return b""
 
 
-def probe(source: Source, suffixes: frozenset[str], is_mine: Callable[[Path], float]) -> float:
+def probe(source: Source, suffixes: frozenset[str], is_mine: Callable[[Path], float | None]) -> float:
     """How sure (0 to 0.9) an importer of ``suffixes`` is of a source; ``is_mine`` judges one file's content, 0 to 1.
 
     Of a folder, up to eight files are judged; files of foreign suffixes lower the result.
     """
     if source.path.is_file():
-        return 0.9 * is_mine(source.path)
+        return 0.9 * (is_mine(source.path) or 0.0)
     if not source.path.is_dir():
         return 0.0
     wanted: list[Path] = []
@@ -118,15 +121,16 @@ def probe(source: Source, suffixes: frozenset[str], is_mine: Callable[[Path], fl
             foreign += 1
     if not wanted:
         return 0.0
-    judged = wanted[:: max(1, len(wanted) // _PROBED)][:_PROBED]
-    share = sum(is_mine(path) for path in judged) / len(judged)
+    judged = [is_mine(path) for path in wanted[:: max(1, len(wanted) // _PROBED)][:_PROBED]]
+    marks = [mark for mark in judged if mark is not None]
+    share = sum(marks) / max(1, len(marks))
     return 0.9 * share * len(wanted) / (len(wanted) + foreign)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
     """Visible files below ``folder``, one at a time: a probe must not list a million."""
     for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not _is_hidden(Path(name)))
+        folders[:] = sorted(name for name in folders if not _is_hidden((name,)))
         yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
 
 

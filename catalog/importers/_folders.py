@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from sensorium.catalog.importer import Source
-from sensorium.catalog.importers._files import place, stem, unreadable
+from sensorium.catalog.importers._files import places, stem, unreadable
 from sensorium.platform.errors import InvalidSetting
 
 __all__ = ["LABEL_OPTION", "Pairs", "from_folders", "kind", "pair"]
@@ -54,8 +54,8 @@ def pair(source: Source, paths: Sequence[Path], ending: re.Pattern[str] | None =
     """
     samples: dict[tuple[str, ...], list[Path]] = {}
     marks: list[tuple[tuple[str, ...], str, Path]] = []
-    for path in paths:
-        folders = [part.lower() for part in Path(place(source, path)).parts[:-1]]
+    for path, place in places(source, paths).items():
+        folders = [part.lower() for part in place.split("/")[:-1]]
         named = any(folder in _MARKS for folder in folders)
         inner = tuple(folder for folder in folders if folder not in _PLAIN and folder not in _MARKS)
         match = ending.search(stem(path)) if ending else None
@@ -89,21 +89,20 @@ def kind(path: Path) -> str:
 
 
 def from_folders(
-    source: Source, paths: Sequence[Path], default: str
+    where: Mapping[Path, str], mode: str
 ) -> tuple[Mapping[str, pa.DataType], Mapping[Path, dict[str, Any]]]:
     """``split`` from folders called train, val or test (and their variants), ``label`` from the first other sub-folder.
 
-    ``default`` is the meaning of the option ``label`` where it is not given.
+    ``where`` gives the place of each file below the source, ``mode`` is the option ``label``.
 
     Raises:
         InvalidSetting: the option ``label`` is unknown.
     """
-    mode = source.options.get("label", default)
     if mode not in ("auto", "folder", "none"):
         raise InvalidSetting(f"label must be auto, folder or none; got {mode!r}.")
-    rows: dict[Path, dict[str, Any]] = {path: {} for path in paths}
-    for path in paths:
-        folders = Path(place(source, path)).parts[:-1]
+    rows: dict[Path, dict[str, Any]] = {path: {} for path in where}
+    for path, place in where.items():
+        folders = place.split("/")[:-1]
         splits = [_SPLITS[part.lower()] for part in folders if part.lower() in _SPLITS]
         classes = [part for part in folders if part.lower() not in _SPLITS and part.lower() not in _PLAIN]
         if splits:

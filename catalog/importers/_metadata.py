@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from sensorium.catalog.fields import ScalarField, check_name
 from sensorium.catalog.importer import Source
 from sensorium.catalog.importers import _tables
-from sensorium.catalog.importers._files import place, stem, unreadable
+from sensorium.catalog.importers._files import places, stem, unreadable
 from sensorium.catalog.importers._folders import from_folders
 from sensorium.platform.errors import InvalidName, InvalidSetting, close_matches
 
@@ -90,17 +90,15 @@ def known(
         UnreadableFile: a table cannot be read or joined, or the pattern fits no file.
         InvalidSetting: the pattern is none.
     """
-    paths = list(dict.fromkeys(owners.values()))
-    layers: list[_Layer] = [({"source": pa.string()}, {path: {"source": place(source, path)} for path in paths})]
-    layers.append(from_folders(source, paths, label))
+    where = places(source, owners.values())
+    layers: list[_Layer] = [({"source": pa.string()}, {path: {"source": text} for path, text in where.items()})]
+    layers.append(from_folders(where, source.options.get("label", label)))
     if "pattern" in source.options:
-        layers.append(_from_pattern(source, paths, reserved))
+        layers.append(_from_pattern(source, where, reserved))
     result = Known()
     for types, rows in layers:
         result.add(types, {key: rows[path] for key, path in owners.items()})
-    alone = {path for path, count in Counter(owners.values()).items() if count == 1}
-    keys = {key: _names(source, path, key, alone=path in alone) for key, path in owners.items()}
-    result.add(*_joined(source, keys, (*reserved, "source"), (*_KEYS, *also)))
+    result.add(*_joined(source, owners, where, (*reserved, "source"), (*_KEYS, *also)))
     return result
 
 
@@ -110,7 +108,7 @@ def is_table(path: Path) -> bool:
 
 
 def _from_pattern(
-    source: Source, paths: Sequence[Path], reserved: Collection[str]
+    source: Source, where: Mapping[Path, str], reserved: Collection[str]
 ) -> tuple[dict[str, pa.DataType], dict[Path, dict[str, Any]]]:
     text = source.options["pattern"]
     try:
@@ -122,71 +120,74 @@ def _from_pattern(
     if not groups or taken:
         problem = f"a group cannot be called {taken[0]}" if taken else "there is no named group"
         raise InvalidSetting(f"pattern {text!r}: {problem}; write (?P<name>...) with a name of your own.")
-    matches = [pattern.search(place(source, path)) for path in paths]
+    matches = [pattern.search(place) for place in where.values()]
     if not any(matches):
-        example = place(source, paths[0])
-        problem = f"pattern {text!r} fits none of {len(paths)} files such as {example!r}"
+        problem = f"pattern {text!r} fits none of {len(where)} files such as {next(iter(where.values()))!r}"
         raise unreadable(source.path, problem, "Mend the pattern.")
     types: dict[str, pa.DataType] = {}
-    rows: dict[Path, dict[str, Any]] = {path: {} for path in paths}
+    rows: dict[Path, dict[str, Any]] = {path: {} for path in where}
     for group in groups:
         kind, values = _tables.infer([match[group] if match else None for match in matches])
         types[group] = pa.string() if kind == pa.null() else kind
-        for path, value in zip(paths, values, strict=True):
+        for path, value in zip(where, values, strict=True):
             rows[path][group] = value
     return types, rows
 
 
-_Places = list[tuple[Path, list[str]]]
-
-
-def _names(source: Source, path: Path, key: object, *, alone: bool) -> _Places:
-    """Folders where a table may speak of a sample, nearest first, and what it may be called there, surest first.
-
-    ``alone`` says that the sample is all of its file, so that the file's name will do.
-    """
-    root = source.path if source.path.is_dir() else source.path.parent
-    whole = path.relative_to(root)
-    own = [key, Path(key).name] if isinstance(key, str) else []
-    names = []
-    for parent in whole.parents:
-        local = path.relative_to(root / parent)
-        files = [local.as_posix(), local.with_name(stem(path)).as_posix(), whole.as_posix(), path.name, stem(path)]
-        names.append((root / parent, list(dict.fromkeys([*own, *(files if alone else ())]))))
-    return names
-
-
 def _joined(
-    source: Source, keys: Mapping[Any, _Places], reserved: Collection[str], columns: Sequence[str]
+    source: Source,
+    owners: Mapping[Any, Path],
+    where: Mapping[Path, str],
+    reserved: Collection[str],
+    columns: Sequence[str],
 ) -> tuple[dict[str, pa.DataType], dict[Any, dict[str, Any]]]:
-    """Types and rows of the tables that speak of ``keys``, each given with folders and its spellings in their tables.
+    """Types and rows of the tables in the folders of the files ``where``, joined by one of ``columns``.
 
     Raises:
         UnreadableFile: a table cannot be read, has no column to join by, speaks of nothing that is there, or has a row
-            that fits two keys.
+            that fits two samples.
     """
-    tables: dict[Path, list[_Table]] = {}
-    for folder in dict.fromkeys(folder for places in keys.values() for folder, _ in places):
-        tables[folder] = [
-            _read(path, _key(path, source.options.get("key"), columns), reserved) for path in _find(source, folder)
-        ]
+    tables: list[tuple[str, _Table]] = []  # the deepest folder first
+    for folder in sorted({parent for place in where.values() for parent in _parents(place)}, key=len, reverse=True):
+        found = _find(source, folder)
+        tables.extend((folder, _read(path, _key(path, source.options.get("key"), columns), reserved)) for path in found)
+    if not tables:
+        return {}, {}
     types: dict[str, pa.DataType] = {}
-    for table in (table for group in tables.values() for table in group):
+    for _, table in tables:
         for name, kind in table.types.items():
             types[name] = _common(table.path, name, types.get(name, kind), kind)
+    alone = {path for path, count in Counter(owners.values()).items() if count == 1}
     rows: dict[Any, dict[str, Any]] = {}
-    for key, places in keys.items():
-        found = [table.row(spellings, key) for folder, spellings in places for table in tables[folder]]
-        rows[key] = {name: value for row in reversed(found) for name, value in row.items()}  # the nearest table wins
-        for name, value in rows[key].items():
-            if types[name] == pa.float64() and isinstance(value, int):
-                rows[key][name] = float(value)
-    for table in (table for group in tables.values() for table in group):
-        table.check_use()
+    for key, path in owners.items():
+        row: dict[str, Any] = {}
+        for folder, table in tables:
+            if where[path].startswith(folder):
+                row = {**table.row(_spellings(where[path], folder, key, alone=path in alone), key), **row}
+        wide = {name for name, value in row.items() if types[name] == pa.float64() and isinstance(value, int)}
+        rows[key] = {name: float(value) if name in wide else value for name, value in row.items()}
+    for _, table in tables:
+        table.check_use(strict=source.path.is_dir() or "metadata" in source.options)
     return types, rows
 
 
-def _find(source: Source, folder: Path) -> list[Path]:
+def _parents(place: str) -> list[str]:
+    """The folders above a place, each with ``/`` at its end; the source itself is empty."""
+    return [place[:index] for index in range(len(place)) if index == 0 or place[index - 1] == "/"]
+
+
+def _spellings(place: str, folder: str, key: object, *, alone: bool) -> list[str]:
+    """What a table in ``folder`` may call a sample, surest first; ``alone`` says that it is all of its file."""
+    own = [key, key.rpartition("/")[2]] if isinstance(key, str) else []
+    if not alone:
+        return own
+    local = place[len(folder) :]
+    bare = stem(Path(place))
+    name = place.rpartition("/")[2]
+    return [*own, local, local[: len(local) - len(name)] + bare, place, name, bare]
+
+
+def _find(source: Source, folder: str) -> list[Path]:
     """The tables of metadata in ``folder``: the one that the option names, or those of the usual names."""
     named = source.options.get("metadata")
     root = source.path if source.path.is_dir() else source.path.parent
@@ -195,8 +196,8 @@ def _find(source: Source, folder: Path) -> list[Path]:
     if named is not None:
         if not (root / named).is_file():
             raise unreadable(root / named, "there is no such table of metadata", "Check the option metadata=.")
-        return [root / named] if folder == root else []
-    candidates = [folder / f"{name}{end}" for name in NAMES for end in (".csv", ".tsv", ".parquet")]
+        return [] if folder else [root / named]
+    candidates = [root / folder / f"{name}{end}" for name in NAMES for end in (".csv", ".tsv", ".parquet")]
     return [path for path in candidates if path.is_file() and path != source.path]
 
 
@@ -224,10 +225,10 @@ class _Table:
                 return self.rows[spelling]
         return {}
 
-    def check_use(self) -> None:
-        """Refuse a table that speaks of nothing that is there."""
+    def check_use(self, *, strict: bool) -> None:
+        """Refuse a table that speaks of nothing that is there; unless ``strict``, it may speak of the file's neighbours."""
         _log.info("%s: %d of %d rows joined", self.path, len(self.users), len(self.rows))
-        if not self.users:
+        if strict and not self.users:
             example = next(iter(self.rows), "")
             raise unreadable(
                 self.path,

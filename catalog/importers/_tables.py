@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,15 +59,24 @@ def read(path: Path, columns: Sequence[str] | None = None, rows: int | None = No
     Raises:
         UnreadableFile: it is no table, or lacks one of the columns.
     """
-    if is_parquet(path):
-        try:
-            frame = pl.read_parquet(path, columns=list(columns) if columns is not None else None, n_rows=rows)
-        except _FAULTS as error:
-            raise unreadable(path, f"cannot be read as Parquet ({error})", "Export it anew.") from error
-    else:
-        frame = _text(path, columns, rows)
+    frame = _parquet(path, columns, rows) if is_parquet(path) else _text(path, columns, rows)
     filled = pl.any_horizontal(pl.col(frame.columns).is_not_null()) if frame.width else pl.lit(value=True)
     return frame.with_columns(pl.int_range(1, pl.len() + 1).alias(ROW)).filter(filled)
+
+
+def _parquet(path: Path, columns: Sequence[str] | None, rows: int | None) -> pl.DataFrame:
+    """Read through Arrow: on a damaged file its reader raises, where that of Polars panics."""
+    try:
+        with pq.ParquetFile(path) as file:
+            wanted = list(columns) if columns is not None else None
+            if rows is None:
+                table = file.read(columns=wanted)
+            else:
+                batches = list(itertools.islice(file.iter_batches(batch_size=rows, columns=wanted), 1))
+                table = pa.Table.from_batches(batches, None if batches else file.schema_arrow)
+            return pl.DataFrame(pl.from_arrow(table))
+    except _FAULTS as error:
+        raise unreadable(path, f"cannot be read as Parquet ({error})", "Export it anew.") from error
 
 
 def _text(path: Path, columns: Sequence[str] | None, rows: int | None = None) -> pl.DataFrame:

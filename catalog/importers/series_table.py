@@ -44,7 +44,7 @@ _TIME = r"^\s*(\d+):(\d\d)(?::(\d\d(?:\.\d+)?))?\s*$"
 
 def _matches(source: Source) -> float:
     tables = frozenset(_tables.SUFFIXES)
-    return probe(source, tables, lambda path: 0.0 if _metadata.is_table(path) else _looks_like_series(path, source))
+    return probe(source, tables, lambda path: None if _metadata.is_table(path) else _looks_like_series(path, source))
 
 
 def _looks_like_series(path: Path, source: Source) -> float:
@@ -99,7 +99,7 @@ def _owners(source: Source, layouts: Mapping[Path, Layout]) -> dict[str, Path]:
     names = identifiers(source, list(layouts))
     owners: dict[str, Path] = {}
     for path, found in layouts.items():
-        ids = _ids(path, found.id) if found.id else [names[path]]
+        ids = _ids(path, found) if found.id else [names[path]]
         for name in ids:
             if name in owners:
                 problem = f"sample {name!r} is in {owners[name]} too"
@@ -108,13 +108,14 @@ def _owners(source: Source, layouts: Mapping[Path, Layout]) -> dict[str, Path]:
     return owners
 
 
-def _ids(path: Path, column: str) -> list[str]:
+def _ids(path: Path, found: Layout) -> list[str]:
     """The ids of a table in the order of their first rows."""
-    frame = _tables.read(path, [column])
-    missing = frame.filter(pl.col(column).is_null())
+    frame = _tables.read(path, found.columns)  # all that count, to tell a row without id from a blank line
+    missing = frame.filter(pl.col(found.id).is_null())
     if missing.height:
-        raise unreadable(path, f"column {column!r}, row {missing[_tables.ROW][0]}: no id", "Give every row its sample.")
-    return _as_text(frame[column]).unique(maintain_order=True).to_list()
+        problem = f"column {found.id!r}, row {missing[_tables.ROW][0]}: no id"
+        raise unreadable(path, problem, "Give every row its sample.")
+    return _as_text(frame[found.id]).unique(maintain_order=True).to_list()
 
 
 def _as_text(cells: pl.Series) -> pl.Series:
@@ -168,7 +169,7 @@ def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
     if frame is None or frame.height == 0:
         raise unreadable(path, f"has no row of sample {item.id!r}", "Leave the file out, or plan the import anew.")
     if found.long:
-        return {**scalars, **_observations(path, frame, found, item.scalars["variable_names"], options)}
+        return {**scalars, **_observations(path, frame, found, item.scalars.get("variable_names", ()), options)}
     return {**scalars, **_signal(path, frame, found, options)}
 
 
@@ -220,7 +221,7 @@ def _observations(
 def _hours(path: Path, frame: pl.DataFrame, found: Layout) -> npt.NDArray[np.float64]:
     """Times of the rows in hours, from numbers in the layout's unit or from text such as 36:30."""
     cells = frame[found.time]
-    if cells.dtype == pl.String and cells.str.contains(_TIME).all():
+    if cells.dtype == pl.String and cells.str.contains(_TIME).fill_null(value=False).all():
         parts = [cells.str.extract(_TIME, group).cast(pl.Float64).fill_null(0) for group in (1, 2, 3)]
         return np.asarray((parts[0] + parts[1] / 60 + parts[2] / 3600).to_numpy())
     remedy = "Give times as numbers since the start of the sample (see time_unit), or as hours:minutes."
@@ -292,13 +293,17 @@ def _rate(
         problem = f"column {column!r}, row {rows[worst]}: a step of {steps[worst]:g} s where the mean is {mean:g} s"
         remedy = "Resample it, bring an irregular series into the long form, or allow more with tolerance=PART."
         raise unreadable(path, problem, remedy)
-    rate, nearest = 1 / mean, float(round(1 / mean))
-    if abs(rate - nearest) <= rate * max(rounding / float(times[-1] - times[0]), 1e-9):
-        rate = nearest  # as far from it as the rounding of the times explains
+    rate = _shortest(1 / mean, 1 / mean * max(rounding / float(times[-1] - times[0]), 1e-11))
     if wanted and abs(rate - wanted) > tolerance * wanted:
         problem = f"column {column!r}: the times make {rate:g} Hz, sampling_rate= says {wanted:g} Hz"
         raise unreadable(path, problem, "Mend one of them, or time_unit.")
     return wanted or rate
+
+
+def _shortest(value: float, uncertainty: float) -> float:
+    """The number of the fewest digits that is as near to ``value`` as the uncertainty: 44100 for 44099.3 within 2."""
+    short = (float(f"{value:.{digits}g}") for digits in range(1, 10))
+    return next((number for number in short if abs(number - value) <= uncertainty), value)
 
 
 def _rounding(times: npt.NDArray[np.float64], step: float) -> float:
