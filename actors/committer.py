@@ -9,6 +9,7 @@ again, producers' calls are repeated, and rows that had landed are recognised by
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,6 +49,10 @@ class Committer:
         if self._busy is None or self._busy.done():
             self._busy = asyncio.create_task(self._drain())
         return await answer
+
+    def process(self) -> int:
+        """Id of the process that the actor runs in."""
+        return os.getpid()
 
     async def _drain(self) -> None:
         while self._waiting:

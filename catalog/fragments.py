@@ -95,7 +95,7 @@ def write(
 
 
 def read(storage: Storage, reference: Reference) -> np.ndarray:
-    """The array that ``reference`` points to, in memory of its own."""
+    """The array that ``reference`` points to, in memory of its own; see :func:`read_many`."""
     return read_many(storage, [reference])[0]
 
 
@@ -112,11 +112,13 @@ def read_part(storage: Storage, reference: Reference, key: Any) -> np.ndarray:
     return np.asarray(source[(reference["start"], *keys)])
 
 
-def read_many(storage: Storage, references: Sequence[Reference]) -> list[np.ndarray]:
+def read_many(storage: Storage, references: Sequence[Reference], *, check: bool = True) -> list[np.ndarray]:
     """The arrays that ``references`` point to, in that order; neighbours in a fragment are read together.
 
+    Checksums are compared unless ``check`` is false: Zarr reads a shard that is gone, or empty, as zeros.
+
     Raises:
-        CorruptData: a fragment is missing or shorter than the table says.
+        CorruptData: a fragment is missing, shorter than the table says, or not what was committed.
     """
     found: list[np.ndarray | None] = [None] * len(references)
     by_array: dict[tuple[str, str], list[int]] = defaultdict(list)
@@ -144,6 +146,11 @@ def read_many(storage: Storage, references: Sequence[Reference]) -> list[np.ndar
                 reference = references[position]
                 piece = block[reference["start"] - low : reference["stop"] - low]
                 shaped = piece[0] if stacked else piece.reshape(reference["shape"])
+                if check and checksum(shaped) != reference["checksum"]:
+                    raise CorruptData(
+                        f"fragment {fragment!r}, array {name!r}, entry {reference['start']} in {storage.url}: the bytes are not "
+                        "those that were committed. Run verify to see what is damaged, and restore the fragment from a copy."
+                    )
                 found[position] = shaped if alone else shaped.copy()  # a view would keep the whole run in memory
     return [array for array in found if array is not None]
 

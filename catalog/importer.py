@@ -15,7 +15,7 @@ from typing import Any
 
 from sensorium.catalog.fields import Field
 
-__all__ = ["GROUP", "Importer", "Item", "Source"]
+__all__ = ["GROUP", "Importer", "Item", "Source", "suffix"]
 
 GROUP = "sensorium.importers"
 
@@ -35,14 +35,14 @@ class Source:
     def files(self, suffixes: frozenset[str]) -> list[Path]:
         """The source itself, or all files below it, whose suffix (lower case, such as ``.png``) is wanted; sorted."""
         if self.path.is_file():
-            return [self.path] if _suffix(self.path) in suffixes else []
-        return sorted(path for path in self.path.rglob("*") if _suffix(path) in suffixes and path.is_file())
+            return [self.path] if suffix(self.path) in suffixes else []
+        return sorted(path for path in self.path.rglob("*") if suffix(path) in suffixes and path.is_file())
 
     def identifier(self, path: Path) -> str:
         """A sample id for ``path``: its place below the source, without suffix, with ``/`` between folders."""
         place = path.relative_to(self.path) if self.path.is_dir() else Path(path.name)
         text = place.as_posix()
-        return text[: len(text) - len(_suffix(path))] or text
+        return text[: len(text) - len(suffix(path))] or text
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ class Importer:
     options: Mapping[str, str] = field(default_factory=dict)
 
 
-def _suffix(path: Path) -> str:
-    """Lower-case suffix, ``.nii.gz`` and the like as one."""
+def suffix(path: Path) -> str:
+    """Lower-case suffix of ``path``; ``.nii.gz`` and the like as one."""
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     if len(suffixes) == 2 and suffixes[1] == ".gz":
         return "".join(suffixes)

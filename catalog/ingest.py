@@ -92,7 +92,7 @@ def ingest(
     """
     if not path.exists():
         raise UnreadableFile(f"{path}: there is no such file or folder.")
-    source = Source(path, dict(options or {}))
+    source = Source(path.absolute(), dict(options or {}))
     importer = choose_importer(source) if format == "auto" else plugins.load(GROUP, format, Importer)
     _check_options(importer, source.options)
     items = _unique(importer, importer.plan(source))
@@ -105,15 +105,17 @@ def ingest(
         present = _present(catalog[dataset], items) if dataset in catalog else set()
         report.skipped = len(present)
         return report
+    attributes = importer.attributes(source) if importer.attributes else {}
     target = catalog.create(
         dataset,
         modality=importer.modality,
         fields=importer.fields(source) if importer.fields else None,
         description=description,
         licence=licence,
-        attributes=importer.attributes(source) if importer.attributes else None,
+        attributes=attributes,
         exist_ok=True,
     )
+    _check_attributes(target, attributes)
     present = _present(target, items)
     report.skipped = len(present)
     wanted = [item for item in items if item.id not in present]
@@ -125,7 +127,7 @@ def ingest(
     ):
         for item, decoded in _decoded(importer, wanted, source.options):
             try:
-                writer.add({"id": item.id, **item.scalars, **decoded.result()})
+                writer.add({"id": item.id, **decoded.result()})
             except (UnreadableFile, InvalidSample) as error:
                 if strict:
                     raise
@@ -159,6 +161,17 @@ def choose_importer(source: Source) -> Importer:
             + "".join(f" {text}" for text in lacking)
         )
     return best
+
+
+def _check_attributes(target: Dataset, attributes: Mapping[str, Any]) -> None:
+    """What holds for all samples must hold for new ones: an index into other variable names would be another variable."""
+    held = target.attributes
+    for name, value in attributes.items():
+        if held.get(name) != value:
+            raise InvalidSetting(
+                f"data set {target.name!r} has {name} = {held.get(name)!r}, and the files have {value!r}. "
+                "Import them into another data set, or with the importer's options that make them agree."
+            )
 
 
 def _check_options(importer: Importer, options: Mapping[str, str]) -> None:

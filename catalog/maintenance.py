@@ -80,7 +80,7 @@ def _batches(ids: list[str], references: list[Any]) -> Iterator[tuple[list[str],
 def _problems(storage: Storage, references: list[Any], *, checksums: bool) -> Iterator[tuple[int, str]]:
     if checksums:
         try:
-            arrays = fragments.read_many(storage, references)
+            arrays = fragments.read_many(storage, references, check=False)
         except Exception as error:  # noqa: BLE001 - whatever a damaged file makes the decoder raise
             if len(references) > 1:  # find out which
                 for index, reference in enumerate(references):
@@ -169,12 +169,6 @@ def _copy(storage: Storage, waiting: list[tuple[str, dict[str, Any]]], arrays: M
         holders = [index for index, (_, held) in enumerate(waiting) if name in held]
         read = fragments.read_many(storage, [waiting[index][1][name] for index in holders])
         for index, array in zip(holders, read, strict=True):
-            reference = waiting[index][1][name]
-            if fragments.checksum(array) != reference["checksum"]:
-                raise CorruptData(
-                    f"sample {waiting[index][0]!r}, field {name!r}: fragment {reference['fragment']!r} in {storage.url} is "
-                    "damaged. Nothing was compacted: run verify, and restore the fragment from a copy."
-                )
             payload[index][name] = array
     written = fragments.write(storage, payload, arrays)
     return {

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from sensorium.catalog.importer import Source
+from sensorium.catalog.importer import Source, suffix
 from sensorium.platform.errors import InvalidSetting, UnreadableFile
 
 __all__ = ["head", "identifiers", "number", "places", "probe", "stem", "suffix", "unreadable", "visible"]
@@ -43,14 +43,6 @@ _DEBRIS = frozenset(("__MACOSX", "__pycache__"))
 def unreadable(path: Path, reason: object, remedy: str) -> UnreadableFile:
     """The error for a file that cannot be decoded: which, why, and what to do."""
     return UnreadableFile(f"{path}: {' '.join(str(reason).split()).rstrip('.')}. {remedy}")
-
-
-def suffix(path: Path) -> str:
-    """Lower-case suffix of ``path``; ``.nii.gz`` and the like as one."""
-    parts = [part.lower() for part in path.suffixes[-2:]]
-    if len(parts) == 2 and parts[1] == ".gz":
-        return "".join(parts)
-    return parts[-1] if parts else ""
 
 
 def stem(path: Path) -> str:

@@ -15,7 +15,7 @@ from sensorium.catalog.importer import Source
 from sensorium.catalog.importers._files import places, stem, unreadable
 from sensorium.platform.errors import InvalidSetting
 
-__all__ = ["LABEL_OPTION", "Pairs", "from_folders", "kind", "pair"]
+__all__ = ["LABEL_OPTION", "MASK_OPTION", "Pairs", "from_folders", "kind", "pair"]
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ LABEL_OPTION = {
     "label": "auto: the first sub-folder is the label where there are at least two (train, val, test, images and masks "
     "do not count); folder: also where there is one; none: no labels from folders",
 }
+MASK_OPTION = {"masks": "auto (default): find masks by folder or name; none: every file is a sample"}
 
 
 @dataclass
@@ -51,7 +52,13 @@ def pair(source: Source, paths: Sequence[Path], ending: re.Pattern[str] | None =
 
     Raises:
         UnreadableFile: there are masks, and none belongs to any sample; or a sample has two.
+        InvalidSetting: the option ``masks`` is unknown.
     """
+    mode = source.options.get("masks", "auto")
+    if mode not in ("auto", "none"):
+        raise InvalidSetting(f"masks must be auto or none; got {mode!r}.")
+    if mode == "none":
+        return Pairs(list(paths))
     samples: dict[tuple[str, ...], list[Path]] = {}
     marks: list[tuple[tuple[str, ...], str, Path]] = []
     for path, place in places(source, paths).items():
@@ -77,7 +84,8 @@ def pair(source: Source, paths: Sequence[Path], ending: re.Pattern[str] | None =
         if not owners:
             orphans.append(path)
     if marks and len(orphans) == len(marks):
-        raise unreadable(orphans[0], f"none of {len(marks)} masks has the name of a sample", "Give both the same name.")
+        remedy = "Give both the same name, or say masks=none if these are samples too."
+        raise unreadable(orphans[0], f"none of {len(marks)} masks has the name of a sample", remedy)
     for path in orphans:
         _log.warning("%s: is a mask of no sample; left out", path)
     return result

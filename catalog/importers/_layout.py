@@ -63,6 +63,7 @@ def layout(path: Path, columns: Sequence[str], options: Mapping[str, str]) -> La
         InvalidSetting: ``form`` or ``time_unit`` is unknown.
         UnreadableFile: a column is missing that an option names or the form needs.
     """
+    _check_header(path, columns)
     form = options.get("form", "auto")
     if form not in ("auto", "long", "wide"):
         raise InvalidSetting(f"form must be long or wide; got {form!r}.")
@@ -77,6 +78,17 @@ def layout(path: Path, columns: Sequence[str], options: Mapping[str, str]) -> La
                 )
         return Layout(True, **roles, channels=(), unit=_unit(roles["time"], options, "hours"))
     return _wide(path, columns, roles, options)
+
+
+def _check_header(path: Path, columns: Sequence[str]) -> None:
+    """Refuse a table whose first row is one of numbers: it has no header, and the row would be lost.
+
+    Numbers counted from 0 or 1 are names, though.
+    """
+    named = [name for name in columns if name]
+    counted = [[str(number + start) for number in range(len(named))] for start in (0, 1)]
+    if named and named not in counted and all(re.fullmatch(r"[-+]?\d*\.?\d+([eE][-+]?\d+)?", name) for name in named):
+        raise unreadable(path, f"has no header line (its first row is {', '.join(named[:4])})", "Put column names in.")
 
 
 def _wide(path: Path, columns: Sequence[str], roles: Mapping[str, str], options: Mapping[str, str]) -> Layout:

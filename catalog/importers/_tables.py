@@ -13,7 +13,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sensorium.catalog.importers._files import suffix, unreadable
+from sensorium.catalog.importer import suffix
+from sensorium.catalog.importers._files import unreadable
 from sensorium.platform.errors import UnreadableFile
 
 __all__ = ["MISSING", "ROW", "SUFFIXES", "header", "infer", "is_parquet", "numbers", "read"]

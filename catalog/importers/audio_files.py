@@ -17,9 +17,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from sensorium.catalog.fields import Field
-from sensorium.catalog.importer import Importer, Item, Source
+from sensorium.catalog.importer import Importer, Item, Source, suffix
 from sensorium.catalog.importers import _folders, _metadata
-from sensorium.catalog.importers._files import head, identifiers, number, probe, suffix, unreadable, visible
+from sensorium.catalog.importers._files import head, identifiers, number, probe, unreadable, visible
 from sensorium.platform.errors import UnreadableFile
 from sensorium.platform.optional import require
 

@@ -208,6 +208,7 @@ importer = Importer(
     fields=_fields,
     options={
         "max_pixels": f"refuse pictures whose header claims more (default {_MAX_PIXELS:.0f})",
+        **_folders.MASK_OPTION,
         **_folders.LABEL_OPTION,
         **_metadata.PATTERN_OPTION,
         **_metadata.OPTIONS,

@@ -27,9 +27,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sensorium.catalog.fields import Field, ScalarField
-from sensorium.catalog.importer import Importer, Item, Source
+from sensorium.catalog.importer import Importer, Item, Source, suffix
 from sensorium.catalog.importers import _folders, _metadata
-from sensorium.catalog.importers._files import identifiers, number, probe, suffix, unreadable, visible
+from sensorium.catalog.importers._files import identifiers, number, probe, unreadable, visible
 from sensorium.platform.errors import InvalidSetting, UnreadableFile
 from sensorium.platform.optional import require
 
@@ -244,6 +244,7 @@ importer = Importer(
         "unit": "of the values, such as HU (default: none)",
         "nan": "number to put in the place of voxels that are NaN or infinite (default: refuse the file)",
         "max_voxels": f"refuse files whose header claims more (default {_MAX_VOXELS:.0f})",
+        **_folders.MASK_OPTION,
         **_folders.LABEL_OPTION,
         **_metadata.PATTERN_OPTION,
         **_metadata.OPTIONS,

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,13 @@ _DTYPES = ("float32", "float64", "int16", "int32")
 #: how much a step between two times may differ from the mean one, as a part of it
 _TOLERANCE = 0.01
 _TIME = r"^\s*(\d+):(\d\d)(?::(\d\d(?:\.\d+)?))?\s*$"
+
+
+@dataclass(frozen=True)
+class _SeriesItem(Item):
+    """An item that knows the data set's ``variable_names``, to which the indices of its observations point."""
+
+    variable_names: tuple[str, ...] = ()
 
 
 def _matches(source: Source) -> float:
@@ -125,7 +133,10 @@ def _as_text(cells: pl.Series) -> pl.Series:
 def _variable_names(source: Source, layouts: Mapping[Path, Layout]) -> list[str]:
     """The names that the long form's variables point to: those of the option, or all that occur, sorted."""
     if "variables" in source.options:
-        return [name.strip() for name in source.options["variables"].split(",") if name.strip()]
+        names = [name.strip() for name in source.options["variables"].split(",") if name.strip()]
+        if len(set(names)) < len(names):
+            raise InvalidSetting(f"variables must name each variable once; got {source.options['variables']!r}.")
+        return names
     found: set[str] = set()
     for path, one in layouts.items():
         if one.long:
@@ -139,8 +150,7 @@ def _plan(source: Source) -> Iterator[Item]:
     scalars = _known(source, layouts, owners)
     names = _variable_names(source, layouts)
     for name, path in owners.items():
-        # reading needs the names; it leaves them out of the sample, for they are an attribute of the data set
-        yield Item(name, (path,), {**scalars.rows[name], **({"variable_names": names} if names else {})})
+        yield _SeriesItem(name, (path,), scalars.rows[name], tuple(names))
 
 
 def _known(source: Source, layouts: Mapping[Path, Layout], owners: Mapping[str, Path]) -> _metadata.Known:
@@ -160,7 +170,6 @@ def _attributes(source: Source) -> dict[str, Any]:
 
 def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
     path = item.paths[0]
-    scalars = {name: value for name, value in item.scalars.items() if name != "variable_names"}
     if not path.is_file():
         raise unreadable(path, "is gone", "Plan the import anew.")
     stamp = path.stat()
@@ -169,8 +178,9 @@ def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
     if frame is None or frame.height == 0:
         raise unreadable(path, f"has no row of sample {item.id!r}", "Leave the file out, or plan the import anew.")
     if found.long:
-        return {**scalars, **_observations(path, frame, found, item.scalars.get("variable_names", ()), options)}
-    return {**scalars, **_signal(path, frame, found, options)}
+        names = item.variable_names if isinstance(item, _SeriesItem) else ()
+        return {**item.scalars, **_observations(path, frame, found, names, options)}
+    return {**item.scalars, **_signal(path, frame, found, options)}
 
 
 @functools.lru_cache(maxsize=2)
@@ -201,19 +211,20 @@ def _observations(
     values = _tables.numbers(path, frame, found.value, remedy, gaps=missing == "skip")
     frame, values = frame.filter(values.is_not_null()), values.drop_nulls()
     if frame.height == 0:
-        raise unreadable(path, "a sample of it has no value at all", "Leave the sample out.")
+        raise unreadable(path, f"no row of the sample has a value in column {found.value!r}", "Leave the sample out.")
     times = _hours(path, frame, found)
-    index = {name: number for number, name in enumerate(names)}
-    variables = []
-    for row, name in zip(frame[_tables.ROW], _as_text(frame[found.variable]), strict=True):
-        if name not in index:
-            problem = f"column {found.variable!r}, row {row}: {name!r} is none of the {len(names)} names of variables"
-            raise unreadable(path, problem, "Name it in variables=, or mend the table.")
-        variables.append(index[name])
+    said = _as_text(frame[found.variable])
+    variables = said.replace_strict(names, range(len(names)), default=None, return_dtype=pl.Int32)
+    if variables.null_count():
+        place = variables.is_null().arg_max() or 0
+        problem = (
+            f"column {found.variable!r}, row {frame[_tables.ROW][place]}: {said[place]!r} is none of the variables"
+        )
+        raise unreadable(path, problem, "Name it in variables=, or mend the table.")
     order = np.argsort(times, kind="stable")
     return {
         "times": times[order],
-        "variables": np.asarray(variables, dtype=np.int32)[order],
+        "variables": variables.to_numpy()[order],
         "values": _as_dtype(path, found.value, values.to_numpy(), _dtype(options) or "float32")[order],
     }
 
@@ -309,10 +320,12 @@ def _shortest(value: float, uncertainty: float) -> float:
 def _rounding(times: npt.NDArray[np.float64], step: float) -> float:
     """How much a step may be off because ``times`` (s) are written with few decimals.
 
-    0 where they are not, or where rounding would hide a missing row.
+    0 where they are not, where all steps are equal, and where rounding would hide a missing row.
     """
+    if np.ptp(np.diff(times)) <= 1e-6 * step:
+        return 0.0
     for decimals in range(10):
-        scaled = times * 10.0**decimals
+        scaled = (times - times[0]) * 10.0**decimals
         if np.abs(scaled - np.rint(scaled)).max() < 1e-3:
             return 10.0**-decimals if 10.0**-decimals <= step / 4 else 0.0
     return 0.0

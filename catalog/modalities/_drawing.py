@@ -6,7 +6,7 @@ out before it is drawn, so that a preview of a large sample costs little more th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["lanes", "nearest_bands", "outline", "picture", "spread_bands", "stretch", "thin", "to_rgb"]
+__all__ = ["lanes", "lazily", "nearest_bands", "outline", "picture", "spread_bands", "stretch", "thin", "to_rgb"]
 
 Array = npt.NDArray[Any]
 
@@ -23,6 +23,18 @@ Array = npt.NDArray[Any]
 SIDE = 512
 #: points of a drawn trace are at most twice this
 POINTS = 1000
+
+
+def lazily(sample: Mapping[str, Any], name: str) -> Any:
+    """An array of the sample, to be sliced before it is used: of one in storage only that part is read.
+
+    None where the sample has none.
+    """
+    if name not in sample:
+        return None
+    view = getattr(sample, "view", None)
+    value = view(name) if view is not None else sample[name]
+    return None if value is None else value
 
 
 def thin(array: Array, limit: int = SIDE) -> Array:

@@ -48,7 +48,7 @@ def check(sample: Mapping[str, Any]) -> Iterator[Violation]:
         yield Violation(
             "wavelength",
             f"wavelengths must be above 0 nm and finite; got {wavelength[bad[0]]} at band {bad[0]}",
-            "Give the centres of the bands in nanometres.",
+            "Give the centres of the bands in nanometres",
         )
         return
     falls = np.flatnonzero(np.diff(wavelength) <= 0)
@@ -57,7 +57,7 @@ def check(sample: Mapping[str, Any]) -> Iterator[Violation]:
         yield Violation(
             "wavelength",
             f"wavelengths must increase; got {wavelength[band]} nm at band {band}, then {wavelength[band + 1]} nm",
-            "Sort the bands of cube and wavelength together.",
+            "Sort the bands of cube and wavelength together",
         )
 
 

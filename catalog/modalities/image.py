@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from sensorium.catalog.fields import ArrayField
 from sensorium.catalog.modalities import _drawing
-from sensorium.catalog.modalities._declare import PIXELS, mask
+from sensorium.catalog.modalities._declare import PIXELS, mark_field
 from sensorium.catalog.modalities._writing import with_suffix, write_npz
 from sensorium.catalog.modality import Modality
 from sensorium.platform.optional import require
@@ -31,8 +31,8 @@ FIELDS = (
         codec="none",
         description="grey, RGB or RGBA; integers use their full range, floats [0, 1] or a physical unit (not enforced)",
     ),
-    mask("mask", "H W", "the object, where not 0"),
-    mask("labels", "H W", "class index per pixel", boolean=False),
+    mark_field("mask", "H W", "the object, where not 0"),
+    mark_field("labels", "H W", "class index per pixel", boolean=False),
 )
 
 

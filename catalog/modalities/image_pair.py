@@ -9,7 +9,7 @@ import numpy as np
 
 from sensorium.catalog.fields import ArrayField
 from sensorium.catalog.modalities import _drawing
-from sensorium.catalog.modalities._declare import PIXELS, mask
+from sensorium.catalog.modalities._declare import PIXELS, mark_field
 from sensorium.catalog.modality import Modality
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ __all__ = ["modality"]
 _FIELDS = (
     ArrayField("before", "H W C", dtypes=PIXELS, required=True, codec="none", description="earlier picture, any bands"),
     ArrayField("after", "H W C", dtypes=PIXELS, required=True, codec="none", description="later picture, same grid"),
-    mask("change", "H W", "changed, where not 0"),
+    mark_field("change", "H W", "changed, where not 0"),
 )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from sensorium.catalog.modalities import image
 from sensorium.catalog.modality import Modality, Violation
 
@@ -13,12 +15,12 @@ __all__ = ["modality"]
 
 def check(sample: Mapping[str, Any]) -> Iterator[Violation]:
     """The picture covers 360 by 180 degrees."""
-    height, width = sample["image"].shape[:2]
-    if width != 2 * height:
+    shape = np.asarray(sample.get("image")).shape
+    if len(shape) == 3 and shape[1] != 2 * shape[0]:
         yield Violation(
             "image",
-            f"an equirectangular panorama is exactly twice as wide as high; got {width} x {height} pixels",
-            "Pad or resample it to 2:1; a partial panorama belongs in a data set of modality 'image'.",
+            f"an equirectangular panorama is exactly twice as wide as high; got {shape[1]} x {shape[0]} pixels",
+            "Pad or resample it to 2:1; a partial panorama belongs in a data set of modality 'image'",
         )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from sensorium.catalog.fields import ArrayField
 from sensorium.catalog.modalities import _drawing
-from sensorium.catalog.modalities._declare import PIXELS, mask
+from sensorium.catalog.modalities._declare import PIXELS, mark_field
 from sensorium.catalog.modality import Modality, Violation
 
 if TYPE_CHECKING:
@@ -53,20 +53,20 @@ _FIELDS = (
         codec="zstd",
         description="camera to world, per view: rotation, and position in the fourth column",
     ),
-    mask("masks", "V H W", "object per pixel and view; 0 is none"),
+    mark_field("masks", "V H W", "object per pixel and view; 0 is none"),
 )
 
 
 def check(sample: Mapping[str, Any]) -> Iterator[Violation]:
     """Cameras can exist: positive focal lengths, rigid poses."""
-    intrinsics, poses = np.asarray(sample["intrinsics"]), np.asarray(sample["poses"])
+    intrinsics, poses = np.asarray(sample.get("intrinsics")), np.asarray(sample.get("poses"))
     if intrinsics.ndim == 3 and intrinsics.shape[1:] == (3, 3):
         focal = intrinsics[:, [0, 1], [0, 1]]  # [V, 2]: fx, fy
         for view in np.flatnonzero(~(focal > 0).all(axis=1))[:1]:
             yield Violation(
                 "intrinsics",
                 f"focal lengths must be above 0 px; view {view} has fx, fy = {focal[view].tolist()}",
-                "Give [[fx, s, cx], [0, fy, cy], [0, 0, 1]] in pixels.",
+                "Give [[fx, s, cx], [0, fy, cy], [0, 0, 1]] in pixels",
             )
     if poses.ndim == 3 and poses.shape[1:] == (4, 4):
         yield from _check_poses(poses.astype(np.float64))
@@ -78,7 +78,7 @@ def _check_poses(poses: Any) -> Iterator[Violation]:
         yield Violation(
             "poses",
             f"the last row must be 0 0 0 1; view {view} has {poses[view, 3].tolist()}",
-            "Give matrices that multiply column vectors, camera to world.",
+            "Give matrices that multiply column vectors, camera to world",
         )
     rotation = poses[:, :3, :3]
     skew = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
@@ -86,19 +86,20 @@ def _check_poses(poses: Any) -> Iterator[Violation]:
         yield Violation(
             "poses",
             f"the rotation must be orthonormal within {_ROTATION}; view {view} is off by {skew[view]:.3g}",
-            "Take the scale out of the upper left 3 x 3 part.",
+            "Take the scale out of the upper left 3 x 3 part",
         )
         return
     for view in np.flatnonzero(np.linalg.det(rotation) < 0)[:1]:
         yield Violation(
-            "poses", f"view {view} is mirrored (determinant -1)", "Use a right-handed camera space; flip one axis."
+            "poses", f"view {view} is mirrored (determinant -1)", "Use a right-handed camera space; flip one axis"
         )
 
 
 def preview(axes: Axes, sample: Mapping[str, Any]) -> None:
     """Draw the first view, with the outline of its mask."""
-    masks = sample.get("masks")
-    _drawing.picture(axes, np.asarray(sample["images"])[0], None if masks is None else np.asarray(masks)[0])
+    masks = _drawing.lazily(sample, "masks")
+    first = np.asarray(_drawing.lazily(sample, "images")[0])
+    _drawing.picture(axes, first, None if masks is None else np.asarray(masks[0]))
 
 
 modality = Modality(name="scene", title="posed views of a scene", fields=_FIELDS, check=check, preview=preview)

@@ -55,12 +55,12 @@ def check(sample: Mapping[str, Any]) -> Iterator[Violation]:
         yield Violation(
             "signal",
             "the sample has neither the regular form nor the irregular one",
-            "Give signal and sampling_rate, or times, variables and values.",
+            "Give signal and sampling_rate, or times, variables and values",
         )
     if 0 < len(missing) < len(_IRREGULAR):
-        yield Violation(missing[0], "the irregular form is incomplete", f"Give {', '.join(missing)} too.")
+        yield Violation(missing[0], "the irregular form is incomplete", f"Give {', '.join(missing)} too")
     if present(sample, "signal") and not present(sample, "sampling_rate"):
-        yield Violation("sampling_rate", "a signal needs its rate", "Give sampling_rate in Hz.")
+        yield Violation("sampling_rate", "a signal needs its rate", "Give sampling_rate in Hz")
     yield from rate_above_zero(sample, "sampling_rate")
     if not missing:
         yield from _check_observations(sample)
@@ -74,14 +74,14 @@ def _check_observations(sample: Mapping[str, Any]) -> Iterator[Violation]:
         yield Violation(
             "times",
             f"times must not decrease; got {times[place]} at index {place}, then {times[place + 1]}",
-            "Sort times, variables and values together by time.",
+            "Sort times, variables and values together by time",
         )
     names = sample.get("variable_names")
     if names is not None and variables.size and int(variables.max()) >= len(names):
         yield Violation(
             "variables",
             f"index {int(variables.max())} is beyond the {len(names)} names of variable_names",
-            "Count variables from 0, and name them all in the data set's attribute variable_names.",
+            "Count variables from 0, and name them all in the data set's attribute variable_names",
         )
 
 

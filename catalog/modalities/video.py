@@ -47,14 +47,14 @@ def check(sample: Mapping[str, Any]) -> Iterator[Violation]:
     """Frames or an encoded stream, and a positive rate."""
     if not present(sample, "frames") and not present(sample, "encoded"):
         yield Violation(
-            "frames", "the sample has neither frames nor an encoded stream", "Give frames [T, H, W, C] or encoded [B]."
+            "frames", "the sample has neither frames nor an encoded stream", "Give frames [T, H, W, C] or encoded [B]"
         )
     yield from rate_above_zero(sample, "frame_rate")
 
 
 def preview(axes: Axes, sample: Mapping[str, Any]) -> None:
     """Draw the middle frame; of an encoded stream, the key frame before its middle."""
-    frames = sample.get("frames")
+    frames = _drawing.lazily(sample, "frames")
     frame = np.asarray(frames[len(frames) // 2]) if frames is not None else _middle(np.asarray(sample["encoded"]))
     _drawing.picture(axes, frame)
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from sensorium.catalog.fields import ArrayField, ScalarField
 from sensorium.catalog.modalities import _drawing
-from sensorium.catalog.modalities._declare import FLOATS, INTEGERS, mask, present
+from sensorium.catalog.modalities._declare import FLOATS, INTEGERS, mark_field, present
 from sensorium.catalog.modalities._writing import with_suffix
 from sensorium.catalog.modality import Modality, Violation
 from sensorium.platform.optional import require
@@ -38,7 +38,7 @@ _FIELDS = (
         required=True,
         description="values in the scalar 'unit'; no range is enforced, scanners pad with values such as -3500 HU",
     ),
-    mask("mask", "Z Y X", "the organ or lesion, where not 0"),
+    mark_field("mask", "Z Y X", "the organ or lesion, where not 0"),
     ScalarField("spacing", pa.list_(pa.float64()), unit="mm", per_dataset=True, description="voxel size: z, y, x"),
     ScalarField(
         "orientation", pa.string(), per_dataset=True, description="sides towards which x, y, z grow, such as RAS"
@@ -55,13 +55,13 @@ def check(sample: Mapping[str, Any]) -> Iterator[Violation]:
             yield Violation(
                 "spacing",
                 f"needs three finite lengths above 0 mm; got {spacing.tolist()}",
-                "Give the voxel size as (z, y, x) in millimetres.",
+                "Give the voxel size as (z, y, x) in millimetres",
             )
     if present(sample, "orientation") and not _is_orientation(sample["orientation"]):
         yield Violation(
             "orientation",
             f"needs one letter of R/L, one of A/P and one of S/I, for x, y and z; got {sample['orientation']!r}",
-            "Name the side towards which each index grows, such as 'RAS' or 'LPS'.",
+            "Name the side towards which each index grows, such as 'RAS' or 'LPS'",
         )
 
 
@@ -74,18 +74,19 @@ def preview(axes: Axes, sample: Mapping[str, Any]) -> None:
 
     Hounsfield units are shown through a lung window (-1350 to 150 HU), others between their percentiles 1 and 99.
     """
-    volume = np.asarray(sample["volume"])
+    volume = _drawing.lazily(sample, "volume")
     flips = _flips(sample.get("orientation"))
     middle = len(volume) // 2
-    shown = _drawing.thin(volume[middle][flips])  # [Y, X]
+    shown = _drawing.thin(np.asarray(volume[middle])[flips])  # [Y, X]
     spacing = sample.get("spacing")
     aspect = float(spacing[1]) / float(spacing[2]) if spacing is not None else 1.0
     if sample.get("unit") == "HU":
         axes.imshow(shown, cmap="gray", vmin=-1350, vmax=150, aspect=aspect)
     else:
         axes.imshow(_drawing.stretch(shown, 1, 99), cmap="gray", vmin=0, vmax=1, aspect=aspect)
-    if sample.get("mask") is not None:
-        _drawing.outline(axes, _drawing.thin(np.asarray(sample["mask"])[middle][flips]))
+    mask = _drawing.lazily(sample, "mask")
+    if mask is not None:
+        _drawing.outline(axes, _drawing.thin(np.asarray(mask[middle])[flips]))
     axes.set_axis_off()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -90,7 +90,9 @@ def test_part_of_an_array_is_read_without_the_rest(catalog: Catalog) -> None:
     np.testing.assert_array_equal(np.asarray(view), volume)
 
 
-@pytest.mark.parametrize("predicate", ["label = 'cat' and score > 1", (pl.col("label") == "cat") & (pl.col("score") > 1)])
+@pytest.mark.parametrize(
+    "predicate", ["label = 'cat' and score > 1", (pl.col("label") == "cat") & (pl.col("score") > 1)]
+)
 def test_predicates_are_polars_or_sql(photos: Dataset, predicate: Any) -> None:
     selection = photos.select(predicate)
     assert selection.frame()["id"].to_list() == ["p003", "p005"]
@@ -408,15 +410,18 @@ def test_a_writer_commits_batch_by_batch_in_bounded_memory(catalog: Catalog) -> 
 
 def test_a_writer_that_fails_keeps_only_whole_batches(catalog: Catalog) -> None:
     dataset = catalog.create("photos", modality="image")
-    with pytest.raises(RuntimeError, match="stop"), dataset.writer(batch=4) as writer:
-        for sample in pictures(6):
-            writer.add(sample)
-        raise RuntimeError("stop")
+
+    def fail_after_six(commit: Literal["batch", "end"], start: int) -> None:
+        with dataset.writer(batch=4, commit=commit) as writer:
+            for sample in pictures(6, start=start):
+                writer.add(sample)
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail_after_six("batch", 0)
     assert len(dataset) == 4
-    with pytest.raises(RuntimeError, match="stop"), dataset.writer(batch=4, commit="end") as writer:
-        for sample in pictures(6, start=10):
-            writer.add(sample)
-        raise RuntimeError("stop")
+    with pytest.raises(RuntimeError, match="stop"):
+        fail_after_six("end", 10)
     assert len(dataset) == 4
 
 
@@ -443,7 +448,9 @@ def test_a_writer_cannot_be_sent_elsewhere(photos: Dataset) -> None:
 
 def test_ragged_samples_are_not_padded(catalog: Catalog) -> None:
     dataset = catalog.create("sounds", modality="audio")
-    sounds = [{"id": f"a{n}", "audio": np.arange(n, dtype=np.int16), "sampling_rate": 8000.0} for n in (5, 1000, 70_000)]
+    sounds = [
+        {"id": f"a{n}", "audio": np.arange(n, dtype=np.int16), "sampling_rate": 8000.0} for n in (5, 1000, 70_000)
+    ]
     dataset.append(sounds)
     for sound in sounds:
         np.testing.assert_array_equal(dataset.select()[str(sound["id"])]["audio"], sound["audio"])

@@ -151,8 +151,7 @@ def test_plans_are_picklable_and_samples_are_as_declared(example: tuple[Importer
     found, folder = example
     source = Source(folder)
     items = list(found.plan(source))
-    assert [item.id for item in items] == sorted({item.id for item in items}, key=[i.id for i in items].index)
-    assert {item.id for item in items} == {"a", "b"}
+    assert sorted(item.id for item in items) == ["a", "b"]
     modality = modalities.get(found.modality)
     attributes = found.attributes(source) if found.attributes else {}
     declared = {field.name: field for field in (*modality.fields, *(found.fields(source) if found.fields else ()))}
@@ -435,7 +434,8 @@ RED, GREEN, BLUE = [255, 0, 0], [0, 255, 0], [0, 0, 255]
 def test_every_kind_of_picture_becomes_height_width_channels(
     tmp_path: Path, name: str, make: Callable[[], Image.Image], pixels: list[Any]
 ) -> None:
-    make().save(tmp_path / name, **({"lossless": True} if name.endswith("webp") else {}))
+    options: dict[str, Any] = {"lossless": True} if name.endswith("webp") else {}
+    make().save(tmp_path / name, **options)
     image = imported("image_folder", tmp_path / name)[Path(name).stem]["image"]
     assert image.tolist() == pixels
     assert image.dtype == (np.uint16 if np.max(pixels) > 255 else np.uint8)
@@ -478,6 +478,16 @@ def test_masks_at_fault_are_refused(tmp_path: Path) -> None:
     assert "mask in colour" in refusal("image_folder", tmp_path)
     picture(tmp_path / "masks/a.bmp", np.zeros((6, 9), np.uint8))
     assert "two masks" in refusal("image_folder", tmp_path)
+
+
+def test_folders_called_like_masks_may_be_classes(tmp_path: Path) -> None:
+    picture(tmp_path / "mask/1.png")
+    picture(tmp_path / "no_mask/1.png")
+    assert "say masks=none" in refusal("image_folder", tmp_path)
+    samples = imported("image_folder", tmp_path, masks="none")
+    assert {name: sample["label"] for name, sample in samples.items()} == {"mask/1": "mask", "no_mask/1": "no_mask"}
+    with pytest.raises(InvalidSetting, match="'no'"):
+        imported("image_folder", tmp_path, masks="no")
 
 
 def _png(width: int, height: int) -> bytes:
@@ -767,9 +777,9 @@ def test_broken_volumes_are_refused(tmp_path: Path, name: str, content: Callable
 
 @pytest.mark.parametrize("name", ["a.nii.gz", "a.png", "a.flac"])
 def test_a_wrong_bit_is_noticed_where_the_format_has_a_checksum(tmp_path: Path, name: str) -> None:
-    make = {"a.nii.gz": volume, "a.png": picture, "a.flac": sound}[name]
+    makers: dict[str, Callable[[Path], Path]] = {"a.nii.gz": volume, "a.png": picture, "a.flac": sound}
     of = {"a.nii.gz": "nifti", "a.png": "image_folder", "a.flac": "audio_files"}[name]
-    path = make(tmp_path / name)
+    path = makers[name](tmp_path / name)
     content = bytearray(path.read_bytes())
     content[-8 if name == "a.nii.gz" else len(content) * 3 // 4] ^= 1  # the checksum, or what it is of
     write(path, bytes(content))
@@ -817,6 +827,12 @@ def test_long_tables_become_observations_sorted_by_time(tmp_path: Path) -> None:
     assert "variable_names" not in samples["a"]  # of the data set, not of each sample
 
 
+def test_many_observations_of_one_time_keep_their_order(tmp_path: Path) -> None:
+    rows = "".join(f"{1 - i % 2},x,{i}\n" for i in range(1000))
+    sample = imported("series_table", write(tmp_path / "s.csv", f"time,variable,value\n{rows}"))["s"]
+    assert sample["values"].tolist() == [*range(1, 1000, 2), *range(0, 1000, 2)]
+
+
 @pytest.mark.parametrize(
     ("unit", "times", "hours"),
     [
@@ -843,7 +859,7 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
     assert samples["1"]["variables"].tolist() == [2]
     assert samples["2"]["variables"].tolist() == [1]
     assert "'when'" in refusal("series_table", path, **{**options, "time": "whn"})
-    assert "none of the 1 names" in refusal("series_table", path, **{**options, "variables": "x"})
+    assert "'y' is none of the variables" in refusal("series_table", path, **{**options, "variables": "x"})
 
 
 def test_a_folder_may_hold_a_sample_per_file_or_many(tmp_path: Path) -> None:
@@ -886,7 +902,7 @@ def test_a_table_that_is_written_anew_is_read_anew(tmp_path: Path) -> None:
         ("id,time,variable,value\na,noon,x,1\n", "column 'time', row 1: the value is 'noon'"),
         ("id,time,variable,value\na,,x,1\n", "column 'time', row 1: the value is missing"),
         ("id,time,variable,value\n,0,x,1\n", "column 'id', row 1: no id"),
-        ("id,time,variable,value\na,0,,1\n", "column 'variable', row 1: None is none of"),
+        ("id,time,variable,value\na,0,,1\n", "column 'variable', row 1: None is none of the variables"),
         ("id,time,variable,value\na,0,x,1e39\n", "does not fit into float32"),
         ("id,time,variable,value\na,0,x,16777217\n", "16777217.0 does not fit into float32. Say dtype=float64"),
         ("time,variable,value\n", "has no row"),
@@ -897,6 +913,11 @@ def test_broken_long_tables_are_refused(tmp_path: Path, table: str, says: str) -
     text = refusal("series_table", path)
     assert text.startswith(f"{path}: ")
     assert says in text
+
+
+def test_channels_may_be_called_by_numbers(tmp_path: Path) -> None:
+    path = write(tmp_path / "w.csv", "0,1\n0.5,2\n0.25,4\n")
+    assert imported("series_table", path, sampling_rate="1")["w"]["channels"] == ["0", "1"]
 
 
 def test_rows_without_a_value_can_be_skipped(tmp_path: Path) -> None:
@@ -934,7 +955,9 @@ def test_the_rate_can_be_given(tmp_path: Path) -> None:
     assert "has no" not in refusal("series_table", timed, sampling_rate="10", time_unit="minutes")
 
 
-@pytest.mark.parametrize(("rate", "decimals"), [(128, 3), (128, 6), (44100, 6), (250, 3), (0.5, 1), (100, 2)])
+@pytest.mark.parametrize(
+    ("rate", "decimals"), [(128, 3), (128, 6), (44100, 6), (250, 3), (300, 4), (0.5, 1), (1 / 7, 0), (100, 2)]
+)
 def test_rates_are_found_through_rounded_times(tmp_path: Path, rate: float, decimals: int) -> None:
     rows = "".join(f"{i / rate:.{decimals}f},{i}\n" for i in range(1001))
     path = write(tmp_path / "w.csv", f"seconds,x\n{rows}")
@@ -954,11 +977,13 @@ def test_a_missing_row_is_noticed(tmp_path: Path, gap: int) -> None:
         ("time,x\n0,1\n2,2\n1,3\n", "row 3: time 1 s follows 2 s"),
         ("time,x\n0,1\n0,2\n", "row 2: time 0 s follows 0 s"),
         ("time,x\n0,1\n1,2\n5,3\n", "a step of"),
+        ("time,x\n0,1\n1,2\n2,3\n4,4\n", "row 3: a step of 2 s"),  # no rounding of whole seconds explains it
         ("time,x\n0,1\n1,\n", "column 'x', row 2: the value is missing"),
         ("time,x\n0,1\n1,nan\n", "column 'x', row 2: the value is 'nan'"),
         ("time,x\n0,1\n1,on\n", "column 'x', row 2: the value is 'on'"),
         ("time\n0\n1\n", "no column is left for a channel"),
         ("id,time,x\n7,0,1\n7,1,2\n", "Say id=id"),
+        ("0.5,-1\n0.6,-2\n", "has no header line (its first row is 0.5, -1)"),
     ],
 )
 def test_broken_wide_tables_are_refused(tmp_path: Path, table: str, says: str) -> None:
@@ -1031,6 +1056,16 @@ def test_real_lungs_and_their_masks() -> None:
         assert volume_.shape == (64, 128, 128)
         assert 0.03 < lung.mean() < 0.4
         assert volume_[lung].mean() < -600 < volume_[~lung & (volume_ > -3000)].mean()  # lungs are full of air
+
+
+def test_a_real_clinical_record() -> None:
+    path = min(shared("clinical_ts/physionet2012").rglob("1*.txt"))
+    sample = imported("series_table", path)[path.stem]
+    assert len(sample["times"]) > 10
+    assert 0 <= sample["times"].min() <= sample["times"].max() <= 48  # hours, from text such as 36:30
+    found = importer("series_table")
+    assert found.attributes is not None
+    assert "RecordID" in found.attributes(Source(path))["variable_names"]
 
 
 def test_real_flac() -> None:
