@@ -75,10 +75,13 @@ def _print_version(wanted: bool) -> None:
 def root(
     context: typer.Context,
     lake: str = typer.Option(
-        None, "--lake", metavar="URL", help="The lake: a path, s3://…, gs://…  [env: SENSORIUM_LAKE; ./lake]"
+        None,
+        "--lake",
+        metavar="URL",
+        help="The lake: a path, s3://…, gs://… (or SENSORIUM_LAKE; ./lake without either)",
     ),
     address: str = typer.Option(
-        None, "--address", metavar="RAY", help="A Ray cluster to run on  [env: RAY_ADDRESS; a local one]"
+        None, "--address", metavar="RAY", help="A Ray cluster to run on (or RAY_ADDRESS; a local one without either)"
     ),
     json: bool = typer.Option(False, "--json", help="Print listings as JSON."),
     verbose: int = typer.Option(0, "--verbose", "-v", count=True, help="Say more; twice for even more."),

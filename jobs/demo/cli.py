@@ -25,6 +25,7 @@ def demo(
     from sensorium.catalog.cli import open_catalog
     from sensorium.jobs.demo import steps
     from sensorium.jobs.machine_quality import analysis
+    from sensorium.jobs.machine_quality.cli import readable
     from sensorium.jobs.machine_quality.sweep import sweep_rows
 
     started = time.monotonic()
@@ -42,7 +43,7 @@ def demo(
         catalog.datasets().select("name", "modality", "samples", "bytes", "version", "description"), as_json=False
     )
     typer.echo()
-    print_table(analysis.summary_table(sweep_rows(catalog, steps.sweep_config())), as_json=False)
+    print_table(readable(analysis.summary_table(sweep_rows(catalog, steps.sweep_config()))), as_json=False)
     typer.echo(f"\nDone in {time.monotonic() - started:.0f} s. Everything is in {catalog.storage.root}:")
     typer.echo(f"  rate–distortion figure  {figure}")
     for place in sheets:

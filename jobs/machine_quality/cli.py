@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from sensorium.jobs.machine_quality.sweep import SweepReport
     from sensorium.platform.settings import Settings
 
-__all__ = ["save_figure", "show_report", "sweep", "sweep_on_ray"]
+__all__ = ["readable", "save_figure", "show_report", "sweep", "sweep_on_ray"]
+
+
+_SHORT = {
+    "encode_ms_per_megapixel": "encode ms/MP",
+    "decode_ms_per_megapixel": "decode ms/MP",
+}
 
 
 def sweep(
@@ -85,8 +91,24 @@ def show_report(catalog: Catalog, config: SweepConfig, report: SweepReport, *, a
         f"{report.into}@{report.version}: {report.computed} cells computed, {report.present} were there already, "
         f"{report.errors} errors, {report.cpu_seconds:.1f} CPU s of coding and metrics; run {report.run}"
     )
-    print_table(table, as_json=False)
+    print_table(readable(table), as_json=False)
     typer.echo(f"figure: {figure}")
+
+
+def readable(table: pl.DataFrame) -> pl.DataFrame:
+    """The summary for people: ranges in one column, and no more columns than a terminal holds."""
+    import polars as pl
+
+    columns: list[pl.Expr | str] = []
+    for name in table.columns:
+        base = name.removesuffix("_min")
+        if base != name:
+            low, high = (pl.col(f"{base}_{end}").round_sig_figs(3).cast(pl.String) for end in ("min", "max"))
+            columns.append(pl.format("{}–{}", low, high).alias("bits/pixel" if base == "bits_per_pixel" else base))
+        elif not name.endswith("_max"):
+            metric = name.removeprefix("bd_rate_")
+            columns.append(pl.col(name).alias(_SHORT.get(name, name if metric == name else f"BD-rate {metric} %")))
+    return table.select(columns).drop("cells", "errors")
 
 
 def save_figure(catalog: Catalog, rows: pl.DataFrame, name: str) -> str:

@@ -16,7 +16,8 @@ from sensorium.catalog import ArrayField, Catalog, fragments
 from sensorium.platform.errors import CorruptData
 from sensorium.platform.storage import Storage
 
-DTYPES = ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64", "complex64"]
+INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+DTYPES = ["bool", *INTEGERS, "float16", "float32", "float64", "complex64"]
 
 
 @st.composite

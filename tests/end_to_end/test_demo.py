@@ -1,0 +1,80 @@
+"""The main job, as a newcomer runs it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sensorium.catalog import Catalog
+from sensorium.jobs.demo.photographs import PHOTOGRAPHS
+
+pytestmark = pytest.mark.slow
+
+
+def test_it_succeeds_and_says_where_everything_is(demo: Any) -> None:
+    assert demo.code == 0, demo.errors
+    assert "336 cells computed, 0 there already, 0 errors" in demo.output
+    places = [line.split()[-1] for line in demo.output.splitlines() if line.strip().startswith(("contact", "rate–"))]
+    assert len(places) == 6
+    for place in places:
+        with Image.open(place) as picture:
+            assert picture.size[0] > 300
+
+
+def test_the_photographs_are_those_in_the_packages(demo: Any) -> None:
+    import skimage
+
+    photographs = Catalog(demo.folder / "lake")["photographs"].select()
+    assert {sample.id for sample in photographs} == {name.rpartition(".")[0] for name in PHOTOGRAPHS}
+    with Image.open(Path(skimage.__file__).parent / "data" / "astronaut.png") as picture:
+        original = np.asarray(picture)
+    np.testing.assert_array_equal(photographs["astronaut"]["image"], original)
+    assert photographs["china"]["package"] == "sklearn"
+
+
+def test_what_is_simulated_says_so(demo: Any) -> None:
+    catalog = Catalog(demo.folder / "lake")
+    for row in catalog.datasets().iter_rows(named=True):
+        if row["name"] in ("phantoms", "sounds", "vital_signs", "recordings"):
+            assert "simulated" in row["description"]
+            assert all(catalog[row["name"]].select().frame()["simulated"].cast(str).str.to_lowercase().is_in(["true"]))
+        else:
+            assert "simulated" not in row["description"]
+
+
+def test_more_bits_buy_more_quality(demo: Any) -> None:
+    rows = Catalog(demo.folder / "lake").sql(
+        "SELECT codec, quality, AVG(bits_per_pixel) AS rate, AVG(psnr) AS psnr, AVG(ssim) AS ssim "
+        "FROM photographs_rate_distortion GROUP BY codec, quality ORDER BY codec, rate"
+    )
+    for _, curve in rows.group_by("codec"):
+        assert curve["psnr"].is_sorted()
+        assert curve["ssim"].is_sorted()
+
+
+def test_everything_is_whole_and_derived_data_knows_its_source(demo: Any) -> None:
+    catalog = Catalog(demo.folder / "lake")
+    for name in catalog:
+        assert catalog[name].verify().is_empty()
+    edges = catalog.lineage("photographs_rate_distortion")
+    assert set(edges["made_from"]) == {"photographs"}
+    assert catalog.runs()["state"].to_list() == ["finished"]
+
+
+def test_a_second_run_has_nothing_to_do(demo: Any) -> None:
+    versions = Catalog(demo.folder / "lake").datasets().select("name", "version")
+    again = subprocess.run(
+        ["sensorium", "demo", "--no-serve"],
+        cwd=demo.folder,
+        env=demo.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "0 cells computed, 336 there already" in again.stdout
+    assert Catalog(demo.folder / "lake").datasets().select("name", "version").equals(versions)

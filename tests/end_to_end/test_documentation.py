@@ -1,0 +1,76 @@
+"""The documentation is run: every code block works, every generated table is what its command makes now."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from sensorium.catalog import Catalog
+
+ROOT = Path(__file__).resolve().parents[2]
+_BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>[^>]+) -->\n)?```(?P<language>\w+)\n(?P<code>.*?)```", re.DOTALL)
+
+
+def blocks(document: str) -> list[tuple[str, str]]:
+    """(language, code) of all blocks of a document that are to be run."""
+    found = _BLOCK.finditer((ROOT / document).read_text())
+    return [(match["language"], match["code"]) for match in found if match["reason"] is None]
+
+
+@pytest.fixture(scope="module")
+def regenerate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("regenerate", ROOT / "docs" / "regenerate.py")
+    if spec is None or spec.loader is None:
+        pytest.fail("docs/regenerate.py is not there")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+def test_the_code_of_the_readme_runs(demo: Any, tmp_path: Path) -> None:
+    shutil.copytree(demo.folder / "lake", tmp_path / "lake")
+    found = blocks("README.md")
+    assert {language for language, _ in found} == {"bash", "python"}
+    script = "\n".join(code for language, code in found if language == "python")
+    for command in (
+        ["bash", "-euo", "pipefail", "-c", "\n".join(code for language, code in found if language == "bash")],
+        [sys.executable, "-W", "error::UserWarning", "-c", script],
+    ):
+        done = subprocess.run(
+            command, cwd=tmp_path, env=demo.environment, capture_output=True, text=True, check=False, timeout=200
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "phantoms.png").is_file()
+    assert (tmp_path / "grey" / "camera.png").is_file()
+
+
+@pytest.mark.slow
+def test_the_demos_table_is_what_the_demo_makes(demo: Any, regenerate: ModuleType) -> None:
+    assert regenerate.demo_table(Catalog(demo.folder / "lake")) in (ROOT / "README.md").read_text()
+
+
+def test_the_list_of_systems_is_current(regenerate: ModuleType) -> None:
+    assert regenerate.systems_table() in (ROOT / "README.md").read_text()
+
+
+def test_the_command_reference_is_current(regenerate: ModuleType) -> None:
+    assert regenerate.command_reference() == (ROOT / "docs" / "cli.md").read_text(), "run: make docs"
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    documents = [
+        path for path in ROOT.rglob("*.md") if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+    ]
+    assert len(documents) > 8
+    for document in documents:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.relative_to(ROOT)} links to {target}"
