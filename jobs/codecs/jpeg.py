@@ -16,20 +16,52 @@ from sensorium.platform.optional import require
 
 __all__ = ["codec"]
 
-_START_OF_SCAN = 0xDA
+_START_OF_FRAME, _START_OF_SCAN = 0xC0, 0xDA
+_LONGEST_SIDE = 65_500  # of the library; the format could say 65,535
 
 
 def _encode(image: np.ndarray, quality: int) -> Encoded:
     simplejpeg = require("simplejpeg", "encode JPEG")
     codec.check_quality(quality)
-    planes = colour.to_planes(image)
+    height, width = image.shape[:2]
     try:
-        data: bytes = simplejpeg.encode_jpeg_yuv_planes(*planes, quality=quality, fastdct=False)
+        padded: bytes = simplejpeg.encode_jpeg_yuv_planes(
+            *_whole_units(colour.to_planes(image)), quality=quality, fastdct=False
+        )
+        data = _resized(padded, height, width)
     except ValueError as error:
         raise InvalidSample(
-            f"JPEG cannot hold a picture of {image.shape[0]} x {image.shape[1]} pixels: {error}."
+            f"JPEG cannot hold a picture of {height} x {width} pixels: {error}."
         ) from error
     return Encoded(data, _scan_bytes(data))
+
+
+def _whole_units(planes: colour.Planes) -> colour.Planes:
+    """The planes up to whole coding units (16 x 16 pixels), their last row and column repeated.
+
+    The library reads whole units from the planes that it is given: where a picture ends inside one, it would code
+    whatever lies behind it in memory.
+    """
+    padded = []
+    for plane, unit in zip(planes, (16, 8, 8), strict=True):
+        height, width = plane.shape
+        padded.append(np.pad(plane, ((0, -height % unit), (0, -width % unit)), mode="edge"))
+    return colour.Planes(*padded)
+
+
+def _resized(data: bytes, height: int, width: int) -> bytes:
+    """A JPEG whose header says ``height`` and ``width``: the same coding units, of which a decoder shows less.
+
+    Raises:
+        ValueError: a side is longer than the format can say.
+    """
+    if max(height, width) > _LONGEST_SIDE:
+        raise ValueError(f"a side is longer than {_LONGEST_SIDE}")
+    position = 2
+    while data[position + 1] != _START_OF_FRAME:
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    sides = position + 5  # marker (2 bytes), length (2), bits a sample (1)
+    return data[:sides] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + data[sides + 4 :]
 
 
 def _decode(data: bytes, size: tuple[int, int]) -> np.ndarray:

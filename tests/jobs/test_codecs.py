@@ -236,3 +236,15 @@ def test_x264_payload_is_what_ffmpeg_finds_in_slices() -> None:
 
 def test_x264_names_its_version() -> None:
     assert codecs.get("x264").version().startswith("x264 core ")
+
+
+@pytest.mark.parametrize("size", [(300, 451), (303, 384), (191, 384), (33, 47), (17, 23), (1, 1)])
+def test_nothing_outside_the_picture_is_coded(codec: Codec, size: tuple[int, int]) -> None:
+    """An encoder that works in units of 16 pixels must not look at the memory behind a picture that ends inside one."""
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    streams = set()
+    for value in range(12):
+        behind = [np.full(length, value, np.uint8) for length in (1_000, 60_000, 140_000, 500_000)]
+        del behind  # memory that the next allocations are likely to get
+        streams.add(codec.encode(image, round((codec.best + codec.worst) / 2)).data)
+    assert len(streams) == 1
