@@ -2,7 +2,8 @@
 VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PINS := pyproject.toml constraints.txt infra/check_system.sh
 SERVE ?= 1
 LAKE ?= ./lake
 
@@ -17,28 +18,34 @@ help:
 	@echo "make docs    regenerate the tables, figures and command reference of the documentation"
 	@echo "make clean   remove .venv, ./lake and caches"
 
-$(STAMP): pyproject.toml constraints.txt infra/check_system.sh
+# what the main job needs: no torch, no front end
+$(VENV)/.demo: $(PINS)
 	@sh infra/check_system.sh $(PYTHON)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch setuptools wheel
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[all,dev]'
-	@touch $(STAMP)
+	$(PIP) setuptools wheel
+	$(PIP) --no-build-isolation -e '.[demo]'
+	@touch $@
 
-demo: $(STAMP)
+# all extras and the tools of development
+$(VENV)/.all: $(VENV)/.demo
+	$(PIP) --no-build-isolation -e '.[all,dev]'
+	@touch $@
+
+demo: $(VENV)/.demo
 	$(BIN)/sensorium --lake $(LAKE) demo $(if $(filter 0,$(SERVE)),--no-serve)
 
-test: $(STAMP)
+test: $(VENV)/.all
 	$(BIN)/python -m pytest
 
-lint: $(STAMP)
+lint: $(VENV)/.all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	sh infra/mypy.sh $(BIN)/mypy
 
-bench: $(STAMP)
+bench: $(VENV)/.all
 	$(BIN)/python -m tests.benchmarks
 
-docs: $(STAMP)
+docs: $(VENV)/.all
 	$(BIN)/python docs/regenerate.py
 
 clean:

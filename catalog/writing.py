@@ -195,7 +195,8 @@ class Writer:
             raise InvalidSetting("an idempotency key names one commit: use commit='end' with it.")
         snapshot = table.open()
         self._declaration = table.declaration(snapshot)
-        self._empty = not table.files(snapshot)
+        self._files = table.files(snapshot)
+        self._empty = not self._files
         self._seen: set[str] = set()
         self._pending: list[CheckedSample] = []
         self._pending_bytes = 0
@@ -227,8 +228,8 @@ class Writer:
         if not self._pending:
             return
         ids = pa.array([sample.id for sample in self._pending])
-        # before payload is written, so that a mistake leaves no orphan; the commit looks again
-        present = find_ids(self._table, self._table.files(self._table.open()), ids)
+        # before payload is written, so that a mistake leaves no orphan; the commit looks again, at what is there then
+        present = find_ids(self._table, self._files, ids)
         if present and self._existing == "error":
             raise already_there(self._table.name, present)
         samples = [sample for sample in self._pending if sample.id not in present]
@@ -253,8 +254,9 @@ class Writer:
             ) from error
         self.version = append_rows(self._table, rows, self._declared, self._note, self._existing)
         self.added += rows.num_rows
-        self._rows, self._found = [], {}
-        self._declaration = self._table.declaration(self._table.open())  # what was found is declared now
+        self._rows = []
+        if self._found:  # is declared now
+            self._declaration, self._found = self._table.declaration(self._table.open()), {}
 
     def close(self) -> int:
         """Write and commit what is left; returns the version that holds it."""

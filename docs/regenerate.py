@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from sensorium.catalog import Catalog
+from sensorium.catalog.preview import contact_sheet
 from sensorium.jobs.demo import steps
 from sensorium.jobs.machine_quality import analysis
 from sensorium.jobs.machine_quality.sweep import sweep_rows
@@ -105,9 +106,9 @@ def main() -> None:
     catalog = Catalog(ROOT / "lake")
     steps.build_lake(catalog)
     steps.sweep_photographs(catalog, Settings.load())
-    steps.draw_sheets(catalog)
-    for name in (f"{steps.SWEEP}.png", "photographs.png"):
-        (ROOT / "docs" / "images" / name).write_bytes(catalog.storage.read("reports", name))
+    images = ROOT / "docs" / "images"
+    (images / f"{steps.SWEEP}.png").write_bytes(catalog.storage.read("reports", f"{steps.SWEEP}.png"))
+    contact_sheet(catalog["photographs"].select(), images / "photographs.jpg")
     readme = ROOT / "README.md"
     text = filled(readme.read_text(), "demo", demo_table(catalog))
     readme.write_text(filled(text, "systems", systems_table()))

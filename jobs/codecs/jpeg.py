@@ -30,9 +30,7 @@ def _encode(image: np.ndarray, quality: int) -> Encoded:
         )
         data = _resized(padded, height, width)
     except ValueError as error:
-        raise InvalidSample(
-            f"JPEG cannot hold a picture of {height} x {width} pixels: {error}."
-        ) from error
+        raise InvalidSample(f"JPEG cannot hold a picture of {height} x {width} pixels: {error}.") from error
     return Encoded(data, _scan_bytes(data))
 
 

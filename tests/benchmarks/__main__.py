@@ -1,0 +1,188 @@
+"""``make bench``: ratios against a peer or a physical limit, measured in the same run, interleaved.
+
+A ratio above 1 means that Sensorium is faster. Nothing here is asserted: machines differ, and so do their neighbours.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from deltalake import write_deltalake
+
+from sensorium.catalog import Catalog, Dataset
+from sensorium.platform.tables import print_rows
+
+ROUNDS = 5
+IMAGES, SHAPE = 400, (256, 256, 3)
+
+
+def seconds(action: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+class Table:
+    """Interleaved rounds of actions; medians, and ratios to the named peer."""
+
+    def __init__(self, title: str, peer: str) -> None:
+        self.title, self.peer = title, peer
+        self.times: dict[str, list[float]] = {}
+
+    def round(self, **actions: Callable[[], object]) -> None:
+        for name, action in actions.items():
+            self.times.setdefault(name, []).append(seconds(action))
+
+    def show(self, amount: float, unit: str) -> None:
+        rows = []
+        for name, times in self.times.items():
+            ratio = statistics.median(peer / own for peer, own in zip(self.times[self.peer], times, strict=True))
+            rows.append([name, f"{amount / statistics.median(times):.0f} {unit}/s", f"{ratio:.2f}"])
+        sys.stdout.write(f"\n{self.title}\n")
+        print_rows(["", "median", f"times {self.peer}"], rows)
+
+
+def images() -> np.ndarray:
+    """Smooth pictures with noise: neither constant nor pure noise."""
+    random = np.random.default_rng(0)
+    ramps = np.add.outer(np.arange(SHAPE[0]), np.arange(SHAPE[1]))[None, ..., None] // 4
+    return ((ramps + random.integers(0, 24, (IMAGES, *SHAPE))) % 256).astype(np.uint8)
+
+
+def payload(folder: Path) -> None:
+    """Images through the catalog, as .npy files, and as one raw file."""
+    stack = images()
+    megabytes = stack.nbytes / 1e6
+    order = np.random.default_rng(1).permutation(IMAGES)
+    write, scan, shuffled = (
+        Table(title, "raw") for title in ("write images", "read images in order", "read single images, shuffled")
+    )
+    for number in range(ROUNDS):
+        place = folder / f"round{number}"
+        (place / "npy").mkdir(parents=True)
+        dataset = Catalog(place / "lake").create("images", modality="image")
+
+        def append(dataset: Dataset = dataset) -> None:
+            dataset.append({"id": f"{n:05d}", "image": image} for n, image in enumerate(stack))
+
+        def save(place: Path = place) -> None:
+            for n, image in enumerate(stack):
+                np.save(place / "npy" / f"{n}.npy", image)
+
+        write.round(sensorium=append, npy=save, raw=lambda place=place: (place / "raw").write_bytes(stack.data))
+        selection = dataset.select(fields=["image"])
+        _ = selection.rows
+        scan.round(
+            sensorium=lambda s=selection: [batch["image"].numpy() for batch in s.torch(batch_size=64)],
+            npy=lambda p=place: [np.load(p / "npy" / f"{n}.npy") for n in range(IMAGES)],
+            raw=lambda p=place: np.fromfile(p / "raw", np.uint8).reshape(stack.shape),
+        )
+        raw = np.memmap(place / "raw", np.uint8, "r", shape=stack.shape)
+        shuffled.round(
+            sensorium=lambda s=selection: [s[int(n)]["image"] for n in order],
+            npy=lambda p=place: [np.load(p / "npy" / f"{n}.npy") for n in order],
+            raw=lambda r=raw: [np.array(r[n]) for n in order],
+        )
+        shutil.rmtree(place)
+    for table in (write, scan, shuffled):
+        table.show(megabytes, "MB")
+
+
+def commits(folder: Path) -> None:
+    """Small appends, against Delta's own append of the same rows."""
+    table = Table("commits of 8 rows without payload", "deltalake")
+    for number in range(3):
+        dataset = Catalog(folder / f"lake{number}").create("rows", modality="table")
+        dataset.append([{"id": "first", "value": 0}])
+        plain = str(folder / f"plain{number}")
+
+        def ours(dataset: Dataset = dataset) -> None:
+            for batch in range(50):
+                dataset.append([{"id": f"{batch}-{n}", "value": n} for n in range(8)])
+
+        def theirs(plain: str = plain) -> None:
+            for batch in range(50):
+                rows = pa.table({"id": [f"{batch}-{n}" for n in range(8)], "value": list(range(8))})
+                write_deltalake(plain, rows, mode="append")
+
+        table.round(sensorium=ours, deltalake=theirs)
+    table.show(50, "commits")
+
+
+def queries(folder: Path) -> None:
+    """A filter over a million rows, against Polars on one Parquet file of the same rows."""
+    count = 1_000_000
+    dataset = Catalog(folder / "lake").create("rows", modality="table")
+    from sensorium.catalog.fields import ScalarField
+    from sensorium.catalog.table import CommitNote
+    from sensorium.catalog.writing import append_rows
+
+    rows = pa.table(
+        {
+            "id": [f"{n:08d}" for n in range(count)],
+            "label": np.arange(count) % 1000,
+            "value": np.random.default_rng(0).random(count),
+        }
+    )
+    declared = {name: ScalarField(name, rows.schema.field(name).type) for name in ("label", "value")}
+    append_rows(dataset._table, rows, dict(declared), CommitNote("append"))
+    pl.DataFrame(rows).write_parquet(folder / "plain.parquet")
+    table = Table("filter of 1,000,000 rows to 1,000", "parquet")
+    point = Table("one row of 1,000,000 by its id", "parquet")
+    for _ in range(ROUNDS):
+        table.round(
+            sensorium=lambda: dataset.select("label = 7").frame(),
+            parquet=lambda: pl.scan_parquet(folder / "plain.parquet").filter(pl.col("label") == 7).collect(),
+        )
+        point.round(
+            sensorium=lambda: dataset.select("id = '00500000'").frame(),
+            parquet=lambda: pl.scan_parquet(folder / "plain.parquet").filter(pl.col("id") == "00500000").collect(),
+        )
+    table.show(1, "queries")
+    point.show(1, "queries")
+
+
+def sweep(folder: Path) -> None:
+    """Wall time of a sweep on two cores, against the CPU time that its codecs and metrics need."""
+    from sensorium.jobs.machine_quality.config import SweepConfig
+    from sensorium.jobs.machine_quality.sweep import plan_sweep, run_sweep
+    from sensorium.platform.session import ray_session
+    from sensorium.platform.settings import Settings
+
+    catalog = Catalog(folder / "lake")
+    random = np.random.default_rng(0)
+    pictures = ((images()[:64] + random.integers(0, 9, (64, *SHAPE))) % 256).astype(np.uint8)
+    catalog.create("images", modality="image").append(
+        {"id": f"{n}", "image": image} for n, image in enumerate(pictures)
+    )
+    qualities = {"jpeg": tuple(range(5, 96, 2)), "x264": tuple(range(16, 50))}
+    with ray_session(Settings(cpus=2)):
+        for name in ("first run of the session", "second run"):
+            config = SweepConfig("images", name.replace(" ", "_"), qualities, ("psnr", "psnr_y", "ssim"))
+            plan = plan_sweep(catalog, config)
+            started = time.perf_counter()
+            report = run_sweep(catalog, plan)
+            wall = time.perf_counter() - started
+            sys.stdout.write(
+                f"\nsweep, {name}: {report.computed} cells in {wall:.1f} s on 2 cores; "
+                f"wall × cores / CPU of coding and metrics = {wall * 2 / report.cpu_seconds:.2f} (limit: 1)\n"
+            )
+
+
+def main() -> None:
+    for part in (payload, commits, queries, sweep):
+        with tempfile.TemporaryDirectory(prefix="sensorium-bench-") as folder:
+            part(Path(folder))
+
+
+if __name__ == "__main__":
+    main()
