@@ -40,7 +40,10 @@ def export(selection: Selection, folder: Path, *, format: Literal["native", "npz
         raise InvalidSetting(f"format must be 'native' or 'npz'; got {format!r}.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not an empty folder. Give a new one: an export never overwrites.")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made: {error}. Give another folder.") from error
     declaration = selection.declaration
     native = declaration.modality.export if format == "native" else None
     files: list[str | None] = []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from sensorium.platform.progress import progress
 if TYPE_CHECKING:
     from sensorium.catalog.dataset import Dataset
     from sensorium.catalog.lake import Catalog
+    from sensorium.catalog.writing import Writer
 
 __all__ = ["IngestReport", "choose_importer", "ingest"]
 
@@ -101,43 +103,64 @@ def ingest(
         raise UnreadableFile(
             f"{path}: importer {importer.name!r} finds no samples in it. Look at --format and at the layout."
         )
-    if dry_run:
-        present = _present(catalog[dataset], items) if dataset in catalog else set()
-        report.skipped = len(present)
-        return report
-    attributes = importer.attributes(source) if importer.attributes else {}
-    target = catalog.create(
-        dataset,
-        modality=importer.modality,
-        fields=importer.fields(source) if importer.fields else None,
-        description=description,
-        licence=licence,
-        attributes=attributes,
-        exist_ok=True,
-    )
-    _check_attributes(target, attributes)
-    present = _present(target, items)
+    present = _present(catalog[dataset], items) if dataset in catalog else set()
     report.skipped = len(present)
+    if dry_run:
+        return report
     wanted = [item for item in items if item.id not in present]
-    with (
-        target.writer(
-            batch, existing="skip", evolve=True, message=f"import of {path.name} as {importer.name}"
-        ) as writer,
-        progress(f"ingest {dataset}", total=len(wanted), unit="samples") as bar,
-    ):
-        for item, decoded in _decoded(importer, wanted, source.options):
+
+    def open_writer() -> Writer:
+        attributes = importer.attributes(source) if importer.attributes else {}
+        target = catalog.create(
+            dataset,
+            modality=importer.modality,
+            fields=importer.fields(source) if importer.fields else None,
+            description=description,
+            licence=licence,
+            attributes=attributes,
+            exist_ok=True,
+        )
+        _check_attributes(target, attributes)
+        return target.writer(batch, existing="skip", evolve=True, message=f"import of {path.name} as {importer.name}")
+
+    _write(_decoded(importer, wanted, source.options), open_writer, report, len(wanted), strict=strict)
+    if report.version is None:
+        if dataset not in catalog:
+            raise UnreadableFile(
+                f"none of the {len(items)} samples in {path} can be read. The first: {report.failed[0][1]}"
+            )
+        report.version = catalog[dataset].version
+    return report
+
+
+def _write(
+    decoded: Iterator[tuple[Item, Future[dict[str, Any]]]],
+    open_writer: Callable[[], Writer],
+    report: IngestReport,
+    total: int,
+    *,
+    strict: bool,
+) -> None:
+    """Append what can be decoded; the data set is made when there is a first sample for it."""
+    with contextlib.ExitStack() as stack:
+        bar = stack.enter_context(progress(f"ingest {report.dataset}", total=total, unit="samples"))
+        writer: Writer | None = None
+        for item, future in decoded:
             try:
-                writer.add({"id": item.id, **decoded.result()})
+                sample = {"id": item.id, **future.result()}
+                if writer is None:
+                    writer = stack.enter_context(open_writer())
+                writer.add(sample)
             except (UnreadableFile, InvalidSample) as error:
                 if strict:
                     raise
                 report.failed.append((str(item.paths[0]), str(error)))
                 bar.note(f"{len(report.failed)} failed")
-                logger.warning("%s", error)
+                logger.info("%s", error)
             bar.advance()
-        report.version = writer.close()
-        report.added = writer.added
-    return report
+        if writer is not None:
+            report.version = writer.close()
+            report.added = writer.added
 
 
 def choose_importer(source: Source) -> Importer:

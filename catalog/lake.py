@@ -17,6 +17,7 @@ from sensorium.catalog.dataset import Dataset
 from sensorium.catalog.declaration import Declaration, Source
 from sensorium.catalog.fields import ArrayField, Field, ScalarField, check_name, storable_type
 from sensorium.catalog.lineage import Edge, Run
+from sensorium.catalog.selection import first_line
 from sensorium.catalog.table import CommitNote, Table, pick_version
 from sensorium.platform.errors import (
     ExistingDataset,
@@ -185,6 +186,10 @@ class Catalog:
         Raises:
             InvalidQuery: it cannot be run, and why.
         """
+        if not re.match(r"(?is)(\s|--[^\n]*\n|/\*.*?\*/|\()*(SELECT|WITH)\b", query):
+            raise InvalidQuery(
+                f"the query cannot be run: it is no SELECT; got {query!r:.80}. Data is changed from Python only."
+            )
         context = pl.SQLContext()
         for name in self.names():
             if re.search(rf"(?<![\w@.-]){re.escape(name)}(?![\w@-])", query):
@@ -194,8 +199,13 @@ class Catalog:
         try:
             return context.execute(query, eager=True)
         except pl.exceptions.PolarsError as error:
-            known = close_matches(_missing_relation(str(error)), self.names())
-            raise InvalidQuery(f"the query cannot be run: {error}. {known}".rstrip()) from error
+            missing = re.search(r"relation '?\"?([\w@.-]+)'?\"? was not found", str(error))
+            known = (
+                close_matches(missing[1], self.names())
+                if missing
+                else "See the fields with: sensorium catalog show NAME."
+            )
+            raise InvalidQuery(f"the query cannot be run: {first_line(error)}. {known}".rstrip()) from error
 
     # -- lineage ------------------------------------------------------------------------------------------------------
 
@@ -302,11 +312,6 @@ def _is_name(name: str) -> bool:
     except InvalidName:
         return False
     return True
-
-
-def _missing_relation(message: str) -> str:
-    found = re.search(r"relation '?\"?([\w@.-]+)'?\"? was not found", message)
-    return found.group(1) if found else ""
 
 
 def _declared_fields(

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from sensorium.catalog import fragments
 from sensorium.catalog.fields import REFERENCE_TYPE
-from sensorium.catalog.table import Change, CommitNote, Table, TableFile
+from sensorium.catalog.table import Change, CommitNote, Table, TableFile, parquet
 from sensorium.catalog.writing import aligned
 from sensorium.platform.errors import CorruptData, InvalidSetting, SensoriumError
 from sensorium.platform.progress import progress
@@ -297,15 +296,14 @@ def _fragments_of(storage: Storage, paths: Iterable[str]) -> set[str]:
     """Names of all fragments that these table files refer to."""
     live: set[str] = set()
     for path in paths:
-        with storage.translated("samples", path), storage.fs.open(storage.at_path("samples", path)) as raw:
-            file = pq.ParquetFile(raw)
+        with parquet(storage, "samples", path) as file:
             fields = [
                 column.name
                 for column in file.schema_arrow
                 if pa.types.is_struct(column.type) and {part.name for part in column.type} >= _REFERENCE_NAMES
             ]
             for name in fields:
-                column = file.read(columns=[f"{name}.fragment"]).column(name)
+                column = file.read(columns=[f"{name}.fragment"], use_threads=storage.local).column(name)
                 for chunk in column.chunks:
                     live.update(pc.unique(chunk.field("fragment")).drop_null().to_pylist())
     return live

@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 from sensorium.catalog.declaration import Declaration
 from sensorium.catalog.fields import Field
 from sensorium.catalog.sample import Sample
-from sensorium.catalog.selection import as_expression
+from sensorium.catalog.selection import as_expression, query_error
 from sensorium.catalog.table import Change, CommitNote, Table
 from sensorium.catalog.validation import CheckedSample, check_sample
 from sensorium.catalog.writing import aligned, find_ids, payload_rows
@@ -23,9 +23,7 @@ from sensorium.platform.errors import (
     InvalidQuery,
     InvalidSample,
     SensoriumError,
-    UnknownField,
     UnknownSample,
-    close_matches,
 )
 from sensorium.platform.storage import Storage
 
@@ -44,14 +42,8 @@ def delete(table: Table, predicate: pl.Expr | str, *, message: str = "") -> int:
     def plan(snapshot: DeltaTable) -> Change | None:
         try:
             ids = table.scan(snapshot).filter(expression).select("id").collect()["id"]
-        except pl.exceptions.ColumnNotFoundError as error:
-            missing = str(error).splitlines()[0].strip().strip('"')
-            known = ["id", *table.declaration(snapshot).fields]
-            raise UnknownField(
-                f"data set {table.name!r} has no field {missing!r}. {close_matches(missing, known)}"
-            ) from error
         except pl.exceptions.PolarsError as error:
-            raise InvalidQuery(f"data set {table.name!r}: the predicate cannot be run: {error}") from error
+            raise query_error(error, table.name, table.declaration(snapshot)) from error
         doomed = pa.array(ids.to_list(), pa.string())
         change = rewrite(
             table, snapshot, doomed, lambda rows: rows.filter(pc.invert(pc.is_in(rows.column("id"), doomed)))

@@ -55,8 +55,11 @@ def contact_sheet(selection: Selection, path: Path, *, count: int = 12, columns:
         axis.set_title(name, fontsize=8)
     for axis in axes[shown:]:
         axis.set_axis_off()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error}. Give another place.") from error
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from sensorium.catalog.to_torch import SampleStream
 
-__all__ = ["Predicate", "Selection", "as_expression"]
+__all__ = ["Predicate", "Selection", "as_expression", "first_line", "query_error"]
 
 Predicate = pl.Expr | str | None
 
@@ -37,9 +38,26 @@ def as_expression(predicate: Predicate, name: str) -> pl.Expr | None:
         return pl.sql_expr(predicate)
     except (pl.exceptions.PolarsError, TypeError) as error:
         raise InvalidQuery(
-            f"data set {name!r}: the predicate {predicate!r} is not SQL: {error}. "
+            f"data set {name!r}: the predicate {predicate!r} is not SQL: {first_line(error)}. "
             "Write it as in a WHERE clause: text in single quotes, names bare."
         ) from error
+
+
+def query_error(error: Exception, name: str, declaration: Declaration) -> UnknownField | InvalidQuery:
+    """What Polars says of a query on the data set ``name``, in one line of ours."""
+    reason = first_line(error)
+    if isinstance(error, pl.exceptions.ColumnNotFoundError):
+        quoted = re.search(r'"([^"]+)"', reason)
+        missing = quoted[1] if quoted else reason
+        return UnknownField(
+            f"data set {name!r} has no field {missing!r}. {close_matches(missing, ['id', *declaration.fields])}".rstrip()
+        )
+    return InvalidQuery(f"data set {name!r}: the query cannot be run: {reason}.")
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a message that goes on with plans and stacks."""
+    return str(error).strip().partition("\n")[0].strip().rstrip(".:")
 
 
 class Selection:
@@ -230,14 +248,8 @@ class Selection:
     def _collect(self, frame: pl.LazyFrame) -> pl.DataFrame:
         try:
             return frame.collect()
-        except pl.exceptions.ColumnNotFoundError as error:
-            missing = str(error).splitlines()[0].strip().strip('"')
-            known = ["id", *self.declaration.fields]
-            raise UnknownField(
-                f"data set {self.name!r} has no field {missing!r}. {close_matches(missing, known)}".rstrip()
-            ) from error
-        except (pl.exceptions.PolarsError, pl.exceptions.ComputeError) as error:
-            raise InvalidQuery(f"data set {self.name!r}: the query cannot be run: {error}") from error
+        except pl.exceptions.PolarsError as error:
+            raise query_error(error, self.name, self.declaration) from error
 
     def __repr__(self) -> str:
         return f"Selection({self.name}@{self.version}, {len(self)} samples, fields={list(self.fields)})"

@@ -44,7 +44,7 @@ from sensorium.platform.errors import (
 )
 from sensorium.platform.storage import Storage
 
-__all__ = ["Change", "CommitNote", "Table", "TableFile"]
+__all__ = ["Change", "CommitNote", "Table", "TableFile", "parquet", "pick_version"]
 
 logger = logging.getLogger(__name__)
 
@@ -347,11 +347,8 @@ class Table:
 
     def read_file(self, file: TableFile, columns: list[str] | None = None) -> pa.Table:
         """The rows of one file of the table."""
-        with (
-            self.storage.translated("samples", file.path),
-            self.storage.fs.open(self.storage.at_path(file.path)) as raw,
-        ):
-            return pq.read_table(raw, columns=columns)
+        with parquet(self.storage, file.path) as opened:
+            return opened.read(columns=columns, use_threads=self.storage.local)
 
     @staticmethod
     def removal(file: TableFile) -> RemoveAction:
@@ -408,6 +405,22 @@ class Table:
                         "Free space and run the command again; nothing was committed."
                     ) from error
                 raise StorageError(f"data set {self.name!r}: the table at {self.storage.url} failed: {text}") from error
+
+
+@contextlib.contextmanager
+def parquet(storage: Storage, *parts: str) -> Iterator[pq.ParquetFile]:
+    """A Parquet file of a storage.
+
+    A local one is read by Arrow itself. One that goes through Python's fsspec is read in this thread only: Arrow's own
+    threads would still be in Python when the interpreter ends, and abort the process.
+    """
+    with storage.translated(*parts):
+        if storage.local:
+            with pq.ParquetFile(storage.at_path(*parts)) as file:
+                yield file
+            return
+        with storage.fs.open(storage.at_path(*parts)) as raw, pq.ParquetFile(raw, pre_buffer=False) as file:
+            yield file
 
 
 def pick_version(history: Sequence[Mapping[str, Any]], moment: datetime, name: str) -> int:

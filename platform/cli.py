@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -26,6 +26,8 @@ _GROUP = "sensorium.commands"
 #: global options may stand anywhere on the line; these take a value
 _VALUED = ("--lake", "--address")
 _FLAGS = ("--json", "--verbose", "-v")
+_INTERRUPTED = 130
+_STOPPED = "stopped; what was committed stays."
 
 
 @dataclass
@@ -120,18 +122,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
         error.show()  # type: ignore[attr-defined]
         sys.exit(2)
     except (Abort, KeyboardInterrupt):
-        _complain("stopped; what was committed stays.", verbose=False)
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of our output went away, as head does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        _complain(_STOPPED, verbose=False)
+        sys.exit(_INTERRUPTED)
+    except BrokenPipeError:
+        _reader_went_away()
+    except SystemExit as end:  # typer's own handling of a lost reader
+        if isinstance(end.__context__, BrokenPipeError):
+            _reader_went_away()
+        raise
     except Exception as error:  # noqa: BLE001 - the last resort before the interpreter's own traceback
         _complain(
             f"internal error: {type(error).__name__}: {error}. Run again with --verbose for a trace, and report it.",
             verbose,
         )
         sys.exit(1)
+    if code == _INTERRUPTED:  # typer's own handling of Ctrl-C
+        _complain(_STOPPED, verbose=False)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _reader_went_away()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _reader_went_away() -> NoReturn:
+    """End quietly where nobody reads our output any more, as after ``| head``."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(0)
 
 
 def _complain(message: str, verbose: bool) -> None:
@@ -153,7 +170,10 @@ def _globals_first(arguments: list[str]) -> list[str]:
         elif argument in _FLAGS or argument == "-vv" or argument.startswith(tuple(f"{name}=" for name in _VALUED)):
             front.append(argument)
         elif argument in _VALUED:
-            front += [argument, *[value for value in (next(remaining, None),) if value is not None]]
+            value = next(remaining, None)
+            if value is None:
+                return [argument]  # alone, so that the complaint is about it
+            front += [argument, value]
         else:
             rest.append(argument)
     return [*front, *rest]

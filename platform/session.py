@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ __all__ = ["ray_session"]
 
 _LARGEST_STORE_MB = 4096
 _SMALLEST_STORE_MB = 100
+_KNOCK_S = 5.0
+_LONGEST_PLACE = 20
 
 
 @contextmanager
@@ -41,13 +44,11 @@ def ray_session(settings: Settings) -> Iterator[None]:
         yield
         return
     if settings.address:
+        _check_reachable(settings.address)
         try:
             ray.init(address=settings.address, logging_level=logging.WARNING, log_to_driver=False)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UserError(
-                f"no Ray cluster answers at {settings.address!r}: {error}. Check --address or RAY_ADDRESS, the network and "
-                "the cluster's token (RAY_AUTH_TOKEN)."
-            ) from error
+            raise _no_cluster(settings.address, error) from error
         try:
             _quieten()
             yield
@@ -71,6 +72,24 @@ def ray_session(settings: Settings) -> Iterator[None]:
             ray.shutdown()
 
 
+def _check_reachable(address: str) -> None:
+    """Knock before Ray does, which would go on trying for a minute."""
+    host, mark, port = address.rpartition("://")[2].rpartition(":")
+    if not mark or not port.isdecimal():
+        return  # "auto", or a name that Ray resolves
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
+    except OSError as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str, error: Exception) -> UserError:
+    return UserError(
+        f"no Ray cluster answers at {address!r}: {error}. Check --address or RAY_ADDRESS, the network and the cluster's token "
+        "(RAY_AUTH_TOKEN)."
+    )
+
+
 def _object_store_mb(settings: Settings) -> int:
     """A fifth of the memory, but no more than there is shared memory for: Ray would fall back to the disk, slowly."""
     if settings.object_store_mb:
@@ -88,8 +107,10 @@ def _private_folder() -> Iterator[Path]:
 
     A stale session of somebody else in the usual folder would make every call to the state API wait for it.
     """
+    # Ray's socket names must fit into 107 bytes, of which its own part takes some 65
+    place = tempfile.gettempdir()
     try:
-        folder = Path(tempfile.mkdtemp(prefix="sensorium-ray-"))
+        folder = Path(tempfile.mkdtemp(prefix="sensorium-", dir=place if len(place) <= _LONGEST_PLACE else "/tmp"))  # noqa: S108
     except OSError as error:
         raise StorageError(f"no temporary folder for Ray can be made: {error}. Free space, or set TMPDIR.") from error
     token = folder / "token"
@@ -100,7 +121,7 @@ def _private_folder() -> Iterator[Path]:
     os.environ.update(ours)
     _reread_authentication()
     try:
-        yield folder
+        yield folder / "ray"  # Ray opens its folder to everybody; ours around it stays closed
     finally:
         for name, value in before.items():
             if value is None:

@@ -8,11 +8,18 @@ The file is the first of ``$SENSORIUM_CONFIG``, ``sensorium.toml`` in the workin
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 from pydantic import AliasChoices, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from sensorium.platform.errors import InvalidSetting
 
@@ -24,14 +31,14 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SENSORIUM_", extra="forbid", frozen=True, populate_by_name=True)
 
-    lake: str = Field("./lake", description="URL of the lake: a path, s3://…, gs://…, memory://…")
+    lake: str = Field("./lake", min_length=1, description="URL of the lake: a path, s3://…, gs://…, memory://…")
     storage_options: dict[str, Any] = Field(
         default_factory=dict, description="Options of the lake's fsspec driver, as JSON"
     )
     address: str = Field(
         "",
         description="Ray cluster to use (ray://host:port, auto); empty starts a local one",
-        validation_alias=AliasChoices("address", "SENSORIUM_ADDRESS", "RAY_ADDRESS"),
+        validation_alias=AliasChoices("SENSORIUM_ADDRESS", "RAY_ADDRESS"),
     )
     object_store_mb: int = Field(
         0, ge=0, description="Ray's object store in MB; 0 takes a fifth of the memory, at most 4096"
@@ -49,12 +56,18 @@ class Settings(BaseSettings):
             return cls(**{key: value for key, value in flags.items() if value is not None})
         except ValidationError as error:
             first = error.errors()[0]
-            name = ".".join(str(part) for part in first["loc"])
+            name = ".".join(str(part) for part in first["loc"]).lower().removeprefix("sensorium_")
             raise InvalidSetting(
                 f"setting {name!r}: {first['msg']}; got {first.get('input')!r}. "
                 f"Settings come from {_file() or 'no file'}, SENSORIUM_* variables and flags."
             ) from error
-        except ValueError as error:  # the file is not TOML, or a variable not JSON
+        except SettingsError as error:  # what is not JSON may hold secrets: the value is not repeated
+            field = re.search(r'field "(\w+)"', str(error))
+            name = f"SENSORIUM_{field[1].upper()}" if field else "one of the SENSORIUM_* variables"
+            raise InvalidSetting(
+                f"settings cannot be read: {name} is not JSON. Quote it as one JSON object."
+            ) from error
+        except ValueError as error:  # the file is not TOML
             raise InvalidSetting(
                 f"settings cannot be read: {error}. Look at {_file() or 'the SENSORIUM_* variables'}."
             ) from error

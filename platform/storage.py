@@ -12,9 +12,11 @@ import atexit
 import contextlib
 import errno
 import functools
+import json
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -39,6 +41,8 @@ _DELTA_OPTION = {
     "endpoint_url": "aws_endpoint_url",
     "anon": "aws_skip_signature",
 }
+#: what drivers raise that is-a nothing of Python's own
+_UNREACHABLE_ERRORS = ("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError")
 _ACCESS_ERRORS = (
     "NoCredentialsError",
     "PartialCredentialsError",
@@ -89,7 +93,8 @@ class Storage:
     @property
     def fs(self) -> Any:
         """The fsspec file system."""
-        return _filesystem(self.root.partition("://")[0] if not self.local else "file", _freeze(self.options))
+        protocol = "file" if self.local else self.root.partition("://")[0]
+        return _filesystem(protocol, json.dumps(dict(self.options), sort_keys=True))
 
     def at_path(self, *parts: str) -> str:
         """Path of ``parts`` below this folder, as :attr:`fs` and Delta want it."""
@@ -144,10 +149,13 @@ class Storage:
             if not self.local:
                 self.fs.pipe_file(path, content)
                 return
-            partial = f"{path}.part{os.getpid()}"
-            with open(partial, "wb") as file:
-                file.write(content)
-            os.replace(partial, path)
+            partial = Path(f"{path}.part{os.getpid()}-{threading.get_ident()}")
+            try:
+                partial.write_bytes(content)
+                partial.replace(path)
+            except OSError:
+                partial.unlink(missing_ok=True)
+                raise
 
     def remove(self, *parts: str) -> None:
         """Remove a file or a folder with all that is in it; nothing if it is not there."""
@@ -177,7 +185,15 @@ class Storage:
             raise MissingCredentials(
                 f"{place}: the storage refuses access ({error}). Check the permissions, or the credentials in the environment."
             ) from error
+        except NotADirectoryError as error:
+            raise InvalidSetting(
+                f"{place}: a file is where a folder should be ({error}). Give another place."
+            ) from error
         except OSError as error:
+            if error.errno == errno.EROFS:
+                raise MissingCredentials(
+                    f"{place}: the storage can only be read ({error}). Check the permissions, or give another place."
+                ) from error
             if error.errno == errno.ENOSPC:
                 raise StorageError(
                     f"{place}: the disk is full. Free space and run the command again; nothing was committed."
@@ -186,6 +202,10 @@ class Storage:
         except ImportError as error:
             raise _missing_driver(self.root, error) from error
         except Exception as error:
+            if type(error).__name__ in _UNREACHABLE_ERRORS:
+                raise StorageError(
+                    f"{place}: the storage does not answer ({error}). Check its address and the network; nothing was committed."
+                ) from error
             if type(error).__name__ in _ACCESS_ERRORS:
                 raise MissingCredentials(
                     f"{place}: no access ({error}). Give credentials by the usual environment variables or files of the provider."
@@ -193,16 +213,12 @@ class Storage:
             raise
 
 
-def _freeze(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    return tuple(sorted(options.items()))
-
-
 @functools.cache
-def _filesystem(protocol: str, options: tuple[tuple[str, Any], ...]) -> Any:
+def _filesystem(protocol: str, options: str) -> Any:
     import fsspec
 
     try:
-        return fsspec.filesystem(protocol, **dict(options))
+        return fsspec.filesystem(protocol, **json.loads(options))
     except ImportError as error:
         raise _missing_driver(protocol, error) from error
     except ValueError as error:

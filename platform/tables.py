@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,12 @@ _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 def human_bytes(count: float) -> str:
     """``1234567`` as ``1.2 MB``."""
-    for unit in _UNITS[:-1]:
-        if abs(count) < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+    for unit in _UNITS:
+        text = f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        if abs(count) < 999.95 or unit == _UNITS[-1]:  # what would be rounded to 1000 is one of the next unit
+            break
         count /= 1000
-    return f"{count:.1f} {_UNITS[-1]}"
+    return text
 
 
 def print_table(frame: pl.DataFrame, *, as_json: bool, empty: str = "Nothing.", limit: int | None = None) -> None:
@@ -36,7 +38,7 @@ def print_table(frame: pl.DataFrame, *, as_json: bool, empty: str = "Nothing.", 
         limit: rows shown to people at most.
     """
     if as_json:
-        typer.echo(json.dumps(frame.to_dicts(), default=_as_json, ensure_ascii=False))
+        typer.echo(json.dumps(_finite(frame.to_dicts()), default=_as_json, ensure_ascii=False, allow_nan=False))
         return
     if frame.is_empty():
         typer.echo(empty)
@@ -52,6 +54,7 @@ def print_table(frame: pl.DataFrame, *, as_json: bool, empty: str = "Nothing.", 
 def print_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows of text under a header; numbers to the right."""
     from rich import box
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -64,7 +67,8 @@ def print_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_row(*(Text(cell) for cell in row))
     console = Console()
     if not console.is_terminal:  # a pipe has no width: do not fold what a program may read
-        console = Console(width=400)
+        columns = zip(header, *rows, strict=True)
+        console = Console(width=sum(max(map(cell_len, column)) + 3 for column in columns) + 1)
     console.print(table)
 
 
@@ -86,6 +90,17 @@ def _cell(name: str, value: Any) -> str:
     if isinstance(value, dict) and "shape" in value and "dtype" in value:
         return f"{value['dtype']} {list(value['shape'])}"
     return str(value)
+
+
+def _finite(value: Any) -> Any:
+    """NaN and infinities as None: JSON has no word for them."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_finite(part) for part in value]
+    return value
 
 
 def _as_json(value: Any) -> Any:
