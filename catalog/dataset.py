@@ -260,7 +260,7 @@ class Dataset:
 
     def vacuum(
         self,
-        retention: timedelta = maintenance.RETENTION,
+        retention: timedelta | float = maintenance.RETENTION,
         *,
         grace: timedelta = maintenance.GRACE,
         dry_run: bool = True,
@@ -268,11 +268,12 @@ class Dataset:
         """Remove what no version within ``retention`` and no tagged version needs; only say what, unless ``dry_run=False``.
 
         Args:
-            retention: versions replaced longer ago than this become unreadable.
+            retention: versions replaced longer ago than this become unreadable; a number is of days.
             grace: fragments that no version refers to are kept so long, for writers that have yet to commit.
             dry_run: remove nothing.
         """
-        return maintenance.vacuum(self.storage, self._writable(), self.tags(), retention, grace, dry_run=dry_run)
+        kept = retention if isinstance(retention, timedelta) else timedelta(days=retention)
+        return maintenance.vacuum(self.storage, self._writable(), self.tags(), kept, grace, dry_run=dry_run)
 
     def _writable(self) -> Table:
         if self._pinned is not None:

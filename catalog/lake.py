@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,7 +106,7 @@ class Catalog:
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and _is_name(name) and self._table(name).exists()
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         return iter(self.names())
 
     def create(
@@ -265,25 +265,14 @@ class Catalog:
         table = self._table(name)
         newest = table.open()
         declaration = table.declaration(newest)
-        frame = (
-            table.scan(newest)
-            .select(
-                samples=pl.len(),
-                **{
-                    field: pl.col(field).struct.field("nbytes").sum()
-                    for field in declaration.arrays
-                    if field != "samples"
-                },
-            )
-            .collect()
-        )
-        row = frame.row(0, named=True)
+        sizes = [pl.col(field).struct.field("nbytes").sum().alias(f"bytes of {field}") for field in declaration.arrays]
+        held = table.scan(newest).select(sizes).collect() if sizes else None
         last = newest.history(1)[0]
         return {
             "name": name,
             "modality": declaration.modality_name,
-            "samples": row.pop("samples"),
-            "bytes": sum(value or 0 for value in row.values()),
+            "samples": sum(file.rows for file in table.files(newest)),
+            "bytes": sum(held.row(0)) if held is not None else 0,
             "version": int(newest.version()),
             "updated": datetime.fromtimestamp(last["timestamp"] / 1000, UTC),
             "description": declaration.description,

@@ -200,8 +200,9 @@ def test_file_that_is_not_what_it_is_said_to_be(elsewhere: Path, command: Comman
     (elsewhere / "notes.png").write_text("remember the milk")
     end = command("ingest", "notes.png", "--dataset", "pets", "--format", "image_folder")
     assert end.code == 2
-    assert "0 samples added" in end.out
-    assert "notes.png: cannot be decoded" in end.err
+    assert "none of the 1 samples in notes.png can be read" in end.complaint
+    assert "notes.png: cannot be decoded" in end.complaint
+    assert Catalog("lake").names() == []
 
 
 def test_options_of_the_importer(elsewhere: Path, command: Command) -> None:
