@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 import time
 
 import typer
@@ -32,16 +35,15 @@ def demo(
     catalog = open_catalog(context)
     typer.echo(f"1/3 filling {catalog.storage.url}")
     for name, (added, skipped, seconds) in steps.build_lake(catalog).items():
-        typer.echo(f"    {name}: {added} samples added, {skipped} there already ({seconds:.1f} s)")
+        label = f"{name} (simulated)" if steps.DATASETS[name].simulated else name
+        typer.echo(f"    {label}: {added} samples added, {skipped} there already ({seconds:.1f} s)")
     typer.echo("2/3 sweeping the photographs through JPEG and x264 on Ray Data")
     report, figure = steps.sweep_photographs(catalog, state(context).settings)
     typer.echo(f"    {report.computed} cells computed, {report.present} there already, {report.errors} errors")
     typer.echo("3/3 drawing contact sheets")
     sheets = steps.draw_sheets(catalog)
     typer.echo()
-    print_table(
-        catalog.datasets().select("name", "modality", "samples", "bytes", "version", "description"), as_json=False
-    )
+    print_table(catalog.datasets().select("name", "modality", "samples", "bytes", "version"), as_json=False)
     typer.echo()
     print_table(readable(analysis.summary_table(sweep_rows(catalog, steps.sweep_config()))), as_json=False)
     typer.echo(f"\nDone in {time.monotonic() - started:.0f} s. Everything is in {catalog.storage.root}:")
@@ -49,9 +51,10 @@ def demo(
     for place in sheets:
         typer.echo(f"  contact sheet           {place}")
     typer.echo("Go on with:")
+    program = "sensorium" if shutil.which("sensorium") else os.path.relpath(sys.argv[0])
     lake = f"--lake {catalog.storage.url} " if catalog.storage.url != "./lake" else ""
-    typer.echo(f"  sensorium {lake}catalog show photographs")
-    typer.echo(f"  sensorium {lake}catalog show {steps.SWEEP}")
+    typer.echo(f"  {program} {lake}catalog show photographs")
+    typer.echo(f"  {program} {lake}catalog show {steps.SWEEP}")
     if serve:
         typer.echo("The application (web front end and REST API) is not part of this version; nothing is served.")
     if report.errors:

@@ -41,6 +41,11 @@ class DemoDataset:
     licence: str
     options: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def simulated(self) -> bool:
+        """Whether its samples are made up."""
+        return _SIMULATED in self.description
+
 
 DATASETS = {
     "photographs": DemoDataset(

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 __all__ = ["readable", "save_figure", "show_report", "sweep", "sweep_on_ray"]
 
 
-_SHORT = {
-    "encode_ms_per_megapixel": "encode ms/MP",
-    "decode_ms_per_megapixel": "decode ms/MP",
+_LABELS = {
+    "bits_per_pixel": "bits per pixel",
+    "encode_ms_per_megapixel": "encoding, CPU ms a megapixel",
+    "decode_ms_per_megapixel": "decoding, CPU ms a megapixel",
 }
 
 
@@ -96,19 +97,25 @@ def show_report(catalog: Catalog, config: SweepConfig, report: SweepReport, *, a
 
 
 def readable(table: pl.DataFrame) -> pl.DataFrame:
-    """The summary for people: ranges in one column, and no more columns than a terminal holds."""
+    """The summary for people: a column per codec, since there are more measures than a terminal holds columns."""
     import polars as pl
 
-    columns: list[pl.Expr | str] = []
+    lines: dict[str, list[str]] = {}
     for name in table.columns:
+        values = table[name].to_list()
         base = name.removesuffix("_min")
         if base != name:
-            low, high = (pl.col(f"{base}_{end}").round_sig_figs(3).cast(pl.String) for end in ("min", "max"))
-            columns.append(pl.format("{}–{}", low, high).alias("bits/pixel" if base == "bits_per_pixel" else base))
-        elif not name.endswith("_max"):
+            upper = table[f"{base}_max"].to_list()
+            lines[_LABELS.get(base, base)] = [
+                f"{low:.3g} – {high:.3g}" for low, high in zip(values, upper, strict=True)
+            ]
+        elif name.startswith("bd_rate_"):
             metric = name.removeprefix("bd_rate_")
-            columns.append(pl.col(name).alias(_SHORT.get(name, name if metric == name else f"BD-rate {metric} %")))
-    return table.select(columns).drop("cells", "errors")
+            lines[f"BD-rate by {metric}, %"] = ["" if value is None else f"{value:.1f}" for value in values]
+        elif name != "codec" and not name.endswith("_max"):
+            lines[_LABELS.get(name, name)] = ["" if value is None else f"{value:.4g}" for value in values]
+    columns = {codec: [line[index] for line in lines.values()] for index, codec in enumerate(table["codec"])}
+    return pl.DataFrame({"": list(lines), **columns})
 
 
 def save_figure(catalog: Catalog, rows: pl.DataFrame, name: str) -> str:
