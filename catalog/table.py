@@ -42,7 +42,7 @@ from sensorium.platform.errors import (
     UnknownDataset,
     UnknownVersion,
 )
-from sensorium.platform.storage import Storage
+from sensorium.platform.storage import Storage, plain
 
 __all__ = ["Change", "CommitNote", "Table", "TableFile", "parquet", "pick_version"]
 
@@ -404,7 +404,9 @@ class Table:
                         f"data set {self.name!r}: the disk of {self.storage.url} is full. "
                         "Free space and run the command again; nothing was committed."
                     ) from error
-                raise StorageError(f"data set {self.name!r}: the table at {self.storage.url} failed: {text}") from error
+                raise StorageError(
+                    f"data set {self.name!r}: the table at {self.storage.url} failed: {plain(error)}"
+                ) from error
 
 
 @contextlib.contextmanager

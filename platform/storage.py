@@ -14,6 +14,7 @@ import errno
 import functools
 import json
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -29,7 +30,7 @@ from sensorium.platform.errors import InvalidSetting, MissingCredentials, Missin
 if TYPE_CHECKING:
     from zarr.abc.store import Store
 
-__all__ = ["Storage"]
+__all__ = ["Storage", "plain"]
 
 #: protocol -> the extra that brings its fsspec driver
 _EXTRA = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
@@ -43,6 +44,7 @@ _DELTA_OPTION = {
 }
 #: what drivers raise that is-a nothing of Python's own
 _UNREACHABLE_ERRORS = ("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError")
+_LONGEST_REASON = 400
 _ACCESS_ERRORS = (
     "NoCredentialsError",
     "PartialCredentialsError",
@@ -109,6 +111,9 @@ class Storage:
         if self.local:
             return None
         known = {_DELTA_OPTION[key]: str(value) for key, value in self.options.items() if key in _DELTA_OPTION}
+        region = self.options.get("client_kwargs", {}).get("region_name")
+        if region:
+            known["aws_region"] = str(region)
         if known.get("aws_endpoint_url", "").startswith("http://"):
             known["aws_allow_http"] = "true"
         return known
@@ -183,34 +188,45 @@ class Storage:
             raise
         except PermissionError as error:
             raise MissingCredentials(
-                f"{place}: the storage refuses access ({error}). Check the permissions, or the credentials in the environment."
+                f"{place}: the storage refuses access ({plain(error)}). "
+                "Check the permissions, or the credentials in the environment."
             ) from error
         except NotADirectoryError as error:
             raise InvalidSetting(
-                f"{place}: a file is where a folder should be ({error}). Give another place."
+                f"{place}: a file is where a folder should be ({plain(error)}). Give another place."
             ) from error
         except OSError as error:
             if error.errno == errno.EROFS:
                 raise MissingCredentials(
-                    f"{place}: the storage can only be read ({error}). Check the permissions, or give another place."
+                    f"{place}: the storage can only be read ({plain(error)}). Check the permissions, or give another place."
                 ) from error
             if error.errno == errno.ENOSPC:
                 raise StorageError(
                     f"{place}: the disk is full. Free space and run the command again; nothing was committed."
                 ) from error
-            raise StorageError(f"{place}: the storage failed ({error}). Nothing was committed; try again.") from error
+            raise StorageError(
+                f"{place}: the storage failed ({plain(error)}). Nothing was committed; try again."
+            ) from error
         except ImportError as error:
             raise _missing_driver(self.root, error) from error
         except Exception as error:
             if type(error).__name__ in _UNREACHABLE_ERRORS:
                 raise StorageError(
-                    f"{place}: the storage does not answer ({error}). Check its address and the network; nothing was committed."
+                    f"{place}: the storage does not answer ({plain(error)}). "
+                    "Check its address and the network; nothing was committed."
                 ) from error
             if type(error).__name__ in _ACCESS_ERRORS:
                 raise MissingCredentials(
-                    f"{place}: no access ({error}). Give credentials by the usual environment variables or files of the provider."
+                    f"{place}: no access ({plain(error)}). "
+                    "Give credentials by the usual environment variables or files of the provider."
                 ) from error
             raise
+
+
+def plain(error: Exception) -> str:
+    """What a driver says, in one line without colours, and not endlessly."""
+    text = re.sub(r"\x1b\[[0-9;]*m|\s+", " ", str(error)).strip()
+    return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "…"
 
 
 @functools.cache

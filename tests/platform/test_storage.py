@@ -35,7 +35,7 @@ NOBODY = 65534
 
 
 class Bucket(MemoryFileSystem):  # type: ignore[misc] # fsspec has no types
-    """A driver of somebody else: not a disk, with its own protocol and options."""
+    """A driver of somebody else: not a disk, with its own protocol and options; remembers listings, as those of clouds do."""
 
     protocol = "bucket"
     store: ClassVar[dict[str, Any]] = {}
@@ -43,8 +43,8 @@ class Bucket(MemoryFileSystem):  # type: ignore[misc] # fsspec has no types
     #: raised by every read and write, where set
     fault: ClassVar[Exception | None] = None
 
-    def __init__(self, key: str = "", client_kwargs: dict[str, Any] | None = None, **_: Any) -> None:
-        super().__init__()
+    def __init__(self, key: str = "", client_kwargs: dict[str, Any] | None = None, **others: Any) -> None:
+        super().__init__(**others)
         self.key, self.client_kwargs = key, client_kwargs
 
     @classmethod
@@ -59,6 +59,22 @@ class Bucket(MemoryFileSystem):  # type: ignore[misc] # fsspec has no types
     def pipe_file(self, path: str, value: bytes, *_: Any, **__: Any) -> None:
         self.fail()
         super().pipe_file(path, value)
+
+    def ls(self, path: str, detail: bool = True, refresh: bool = False, **_: Any) -> list[Any]:
+        place = self._strip_protocol(path)
+        if refresh or place not in self.dircache:
+            self.dircache[place] = super().ls(place, detail=True)
+            listed: list[Any] = super().ls(place, detail=True)
+        else:
+            listed = self.dircache[place]
+        return listed if detail else [entry["name"] for entry in listed]
+
+    def exists(self, path: str, **_: Any) -> bool:
+        try:
+            remembered = self._ls_from_cache(self._strip_protocol(path))
+        except FileNotFoundError:
+            return False
+        return remembered is not None or bool(super().exists(path))
 
     def fail(self) -> None:
         if Bucket.fault is not None:
@@ -213,11 +229,16 @@ def test_folders_are_named_and_sorted_without_files(storage: Storage) -> None:
     assert storage.folders("datasets", "none of that name") == []
 
 
-def test_folders_are_not_remembered_between_two_looks(storage: Storage) -> None:
-    storage.write(b"x", "a", "file")
-    assert storage.folders() == ["a"]
-    storage.write(b"x", "b", "file")
-    assert storage.folders() == ["a", "b"]
+def test_what_another_machine_writes_is_seen(bucket: Storage) -> None:
+    here, there = (Storage.at("bucket://lake/below", {"key": key}) for key in ("here", "there"))
+    there.write(b"x", "a", "file")
+    assert here.folders() == ["a"]
+    there.write(b"xyz", "b", "file")
+    assert here.exists("b")
+    assert here.folders() == ["a", "b"]
+    assert here.size("b") == 3
+    there.write(b"12", "b", "another")
+    assert here.size("b") == 5
 
 
 def test_remove_takes_files_and_whole_folders(storage: Storage) -> None:
