@@ -234,7 +234,8 @@ def _filesystem(protocol: str, options: str) -> Any:
     import fsspec
 
     try:
-        return fsspec.filesystem(protocol, **json.loads(options))
+        # what another machine wrote a moment ago must be seen: listings are not kept
+        return fsspec.filesystem(protocol, **{"use_listings_cache": False, **json.loads(options)})
     except ImportError as error:
         raise _missing_driver(protocol, error) from error
     except ValueError as error:

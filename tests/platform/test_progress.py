@@ -7,15 +7,16 @@ import os
 import pty
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 
 import pytest
 
-from sensorium.platform import progress as layer
 from sensorium.platform.progress import progress
 
 SCRIPT = """
 import sys
+import time
 from sensorium.platform import logs
 from sensorium.platform.progress import progress
 logs.configure(1)
@@ -31,7 +32,7 @@ print("done")
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Moves the time that the progress layer sees."""
     now = [1000.0]
-    monkeypatch.setattr(layer.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
 
     def later(seconds: float) -> None:
         now[0] += seconds

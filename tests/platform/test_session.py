@@ -189,6 +189,7 @@ def test_ray_that_is_not_installed_is_told() -> None:
     assert "pip install 'sensorium[ray]'" in done.stdout
 
 
+@pytest.mark.slow
 def test_folder_whose_name_is_too_long_for_sockets_is_no_hindrance_or_told(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 100)
     deep.mkdir()

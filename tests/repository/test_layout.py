@@ -185,7 +185,7 @@ def unsafe_loads(text: str) -> list[str]:
                 found += [f"line {node.lineno}: {'.'.join(pair)}"] if pair in _UNSAFE_CALLS else []
             for keyword in node.keywords:
                 if isinstance(keyword.value, ast.Constant) and (keyword.arg, keyword.value.value) in _UNSAFE_ARGUMENTS:
-                    found.append(f"line {node.lineno}: {keyword.arg}={keyword.value.value}")
+                    found.append(f"line {node.lineno}: {keyword.arg}={keyword.value.value!r}")
         elif isinstance(node, ast.ImportFrom):
             pairs = {(str(node.module), alias.name) for alias in node.names}
             found += [f"line {node.lineno}: from {a} import {b}" for a, b in sorted(pairs & _UNSAFE_CALLS)]
