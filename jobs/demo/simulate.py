@@ -41,14 +41,15 @@ def phantom_files(folder: Path, count: int = 3) -> Path:
 def _phantom(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A chest in HU, int16 [Z, Y, X], and its lungs, uint8."""
     shape = (48, 96, 112)
+    # y grows to the front, so the spine lies at negative y
     z, y, x = np.meshgrid(*(np.linspace(-1, 1, size, dtype=np.float32) for size in shape), indexing="ij")
     size = random.uniform(0.9, 1.05)
     body = (x / 0.85) ** 2 + (y / 0.7) ** 2 < size
     lungs = np.zeros(shape, bool)
     for side in (-1, 1):
         centre = 0.38 * side + random.normal(0, 0.02)
-        lungs |= ((x - centre) / 0.27) ** 2 + ((y + 0.05) / 0.42) ** 2 + (z / 0.85) ** 2 < size
-    spine = (x / 0.1) ** 2 + ((y - 0.5) / 0.1) ** 2 < 1
+        lungs |= ((x - centre) / 0.27) ** 2 + ((y - 0.05) / 0.42) ** 2 + (z / 0.85) ** 2 < size
+    spine = (x / 0.1) ** 2 + ((y + 0.5) / 0.1) ** 2 < 1
     volume = np.where(body, _HU_TISSUE, _HU_AIR)
     volume = np.where(lungs & body, _HU_LUNG, volume)
     volume = np.where(spine & body, _HU_BONE, volume) + random.normal(0, 25, shape)
