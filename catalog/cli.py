@@ -264,9 +264,12 @@ def drop(
     """Remove a data set with all its versions, for good."""
     catalog = open_catalog(context)
     count = len(catalog[name])
-    if not yes and not typer.confirm(
-        f"Remove {name} with {count} samples and all its versions from {catalog.storage.url}?"
-    ):
+    question = f"Remove {name} with {count} samples and all its versions from {catalog.storage.url}?"
+    try:
+        agreed = yes or typer.confirm(question)
+    except typer.Abort as error:  # nobody is there to be asked
+        raise UserError(f"{name} with {count} samples was not removed. Answer the question, or add --yes.") from error
+    if not agreed:
         raise UserError("nothing was removed.")
     catalog.drop(name)
     typer.echo(f"removed {name}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typer.exceptions import Abort
 from typer.exceptions import TyperException as UsageError
 
 from sensorium.platform import plugins
-from sensorium.platform.errors import SensoriumError
+from sensorium.platform.errors import BrokenPlugin, SensoriumError, close_matches
 
 if TYPE_CHECKING:
     from sensorium.platform.settings import Settings
@@ -25,7 +26,7 @@ __all__ = ["State", "main", "state"]
 _GROUP = "sensorium.commands"
 #: global options may stand anywhere on the line; these take a value
 _VALUED = ("--lake", "--address")
-_FLAGS = ("--json", "--verbose", "-v")
+_FLAGS = ("--json", "--verbose")
 _INTERRUPTED = 130
 _STOPPED = "stopped; what was committed stays."
 
@@ -52,9 +53,26 @@ class _Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
         if cmd_name not in plugins.names(_GROUP):
             return None
-        command = typer.main.get_command(plugins.load(_GROUP, cmd_name, typer.Typer))
+        try:
+            application = plugins.load(_GROUP, cmd_name, typer.Typer)
+        except BrokenPlugin as error:  # the help of the others must still be printed
+            application = _broken(error)
+        command = typer.main.get_command(application)
         command.name = cmd_name
         return command
+
+
+def _broken(error: BrokenPlugin) -> typer.Typer:
+    """A command that says why it is none."""
+    application = typer.Typer(add_completion=False)
+
+    @application.command(
+        help="Broken: it cannot be loaded.", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+    )
+    def complain() -> None:
+        raise error
+
+    return application
 
 
 app = typer.Typer(
@@ -112,14 +130,14 @@ def state(context: typer.Context) -> State:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 for success, 2 for the user's mistake, 1 for ours."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    verbose = any(argument in ("-v", "--verbose", "-vv") for argument in given)
+    verbose = any(re.fullmatch("-v+|--verbose", argument) for argument in given)
     try:
         code = app(_globals_first(given), prog_name="sensorium", standalone_mode=False)
     except SensoriumError as error:
         _complain(str(error), verbose)
         sys.exit(error.exit_code)
     except UsageError as error:
-        error.show()  # type: ignore[attr-defined]
+        _explain_usage(error)
         sys.exit(2)
     except (Abort, KeyboardInterrupt):
         _complain(_STOPPED, verbose=False)
@@ -151,6 +169,21 @@ def _reader_went_away() -> NoReturn:
     sys.exit(0)
 
 
+def _explain_usage(error: UsageError) -> None:
+    """What is wrong with the line, in one line; the help itself where a group was called without a command."""
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError" or context is None:
+        error.show()  # type: ignore[attr-defined]
+        return
+    hint = ""
+    unknown = re.match(r"No such command '(.+)'", error.format_message())
+    if unknown and hasattr(context.command, "list_commands"):
+        hint = close_matches(unknown[1], context.command.list_commands(context))
+    _complain(
+        " ".join(filter(None, (error.format_message(), hint, f"See {context.command_path} --help."))), verbose=False
+    )
+
+
 def _complain(message: str, verbose: bool) -> None:
     if verbose:
         import traceback
@@ -167,7 +200,11 @@ def _globals_first(arguments: list[str]) -> list[str]:
     for argument in remaining:
         if argument == "--":
             rest += [argument, *remaining]
-        elif argument in _FLAGS or argument == "-vv" or argument.startswith(tuple(f"{name}=" for name in _VALUED)):
+        elif (
+            argument in _FLAGS
+            or re.fullmatch("-v+", argument)
+            or argument.startswith(tuple(f"{name}=" for name in _VALUED))
+        ):
             front.append(argument)
         elif argument in _VALUED:
             value = next(remaining, None)

@@ -29,8 +29,12 @@ __all__ = ["load", "load_all", "names"]
 
 
 @functools.cache
-def _group(group: str) -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=group)}
+def _group(group: str) -> dict[str, list[EntryPoint]]:
+    """The entry points of ``group`` by name; more than one of a name is an error once it is asked for."""
+    found: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=group):
+        found.setdefault(point.name, []).append(point)
+    return found
 
 
 def names(group: str) -> list[str]:
@@ -58,10 +62,14 @@ def load(group: str, name: str, kind: type[Any] | None = None) -> Any:
 @functools.cache
 def _loaded(group: str, name: str) -> tuple[Any, str]:
     """The object of an entry point, and what to call it in a message."""
-    point = _group(group).get(name)
+    points = _group(group).get(name, [])
     noun = group.rpartition(".")[2]
-    if point is None:
+    if not points:
         raise UnknownPlugin(f"unknown name {name!r} among {noun}. {close_matches(name, _group(group))}".rstrip())
+    if len(points) > 1:
+        packages = " and ".join(sorted(point.dist.name if point.dist else "an unknown package" for point in points))
+        raise BrokenPlugin(f"{noun} plug-in {name!r} is offered by {packages}. Uninstall one of them.")
+    point = points[0]
     package = point.dist.name if point.dist else "an unknown package"
     origin = f"{noun} plug-in {name!r} ({point.value}, from {package})"
     try:

@@ -84,7 +84,10 @@ class Storage:
             path = text.partition("://")[2] if "://" in text else text
             return cls(text, os.path.abspath(os.path.expanduser(path)))
         storage = cls(text, text.rstrip("/"), dict(options or {}))
-        _ = storage.fs
+        try:
+            _ = storage.fs
+        except TypeError as error:
+            raise InvalidSetting(f"{text}: the driver does not take these options ({plain(error)}).") from error
         return storage
 
     @property

@@ -289,3 +289,20 @@ def test_unknown_name_without_a_close_one_lists_what_there_is() -> None:
 
 def test_unknown_group_has_no_names() -> None:
     assert plugins.names("sensorium.nothing_of_that_kind") == []
+
+
+def test_name_that_two_packages_offer_is_an_error_that_names_both(tmp_path: Path) -> None:
+    for package in ("first_pack", "second_pack"):
+        info = tmp_path / f"{package}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text("[sensorium.codecs]\ntwice = json:dumps\n")
+    script = (
+        "from sensorium.platform import plugins\n"
+        "from sensorium.platform.errors import BrokenPlugin\n"
+        "try:\n    plugins.load('sensorium.codecs', 'twice')\n"
+        "except BrokenPlugin as error:\n    print(error)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert "'twice' is offered by first_pack and second_pack" in done.stdout
