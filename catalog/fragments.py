@@ -30,7 +30,7 @@ from sensorium.platform.storage import Storage
 if TYPE_CHECKING:
     import zarr
 
-__all__ = ["FOLDER", "Reference", "check_extent", "checksum", "read", "read_many", "read_part", "write"]
+__all__ = ["FOLDER", "Reference", "check_extent", "checksum", "read", "read_many", "read_part", "read_present", "write"]
 
 FOLDER = "fragments"
 
@@ -153,6 +153,12 @@ def read_many(storage: Storage, references: Sequence[Reference], *, check: bool 
                     )
                 found[position] = shaped if alone else shaped.copy()  # a view would keep the whole run in memory
     return [array for array in found if array is not None]
+
+
+def read_present(storage: Storage, references: Sequence[Reference | None]) -> list[np.ndarray | None]:
+    """As :func:`read_many`, with None for samples that do not have the field."""
+    arrays = iter(read_many(storage, [reference for reference in references if reference is not None]))
+    return [None if reference is None else next(arrays) for reference in references]
 
 
 def check_extent(storage: Storage, reference: Reference) -> None:

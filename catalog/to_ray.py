@@ -6,7 +6,7 @@ Only rows (scalars and references) pass the driver. Payload is read, and written
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,7 +67,7 @@ class _Read:
             columns: dict[str, Any] = {}
             for name in rows.column_names:
                 if name in self._arrays:
-                    columns[name] = _stacked(fragments.read_many(self._storage, rows.column(name).to_pylist()))
+                    columns[name] = _stacked(fragments.read_present(self._storage, rows.column(name).to_pylist()))
                 else:
                     columns[name] = rows.column(name).combine_chunks()
             yield {name: _ray_column(column) for name, column in columns.items()}
@@ -84,10 +84,11 @@ def _ray_column(column: Any) -> Any:
     return values
 
 
-def _stacked(arrays: list[np.ndarray]) -> np.ndarray:
-    """One array [sample, ...] where shapes agree, else an object array of arrays."""
-    if len({(array.shape, array.dtype) for array in arrays}) == 1:
-        return np.stack(arrays)
+def _stacked(arrays: Sequence[np.ndarray | None]) -> np.ndarray:
+    """One array [sample, ...] where shapes agree, else an object array of arrays, with None where there is none."""
+    present = [array for array in arrays if array is not None]
+    if len(present) == len(arrays) and len({(array.shape, array.dtype) for array in present}) == 1:
+        return np.stack(present)
     ragged = np.empty(len(arrays), dtype=object)
     ragged[:] = arrays
     return ragged

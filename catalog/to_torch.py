@@ -149,9 +149,7 @@ class SampleStream(IterableDataset):  # type: ignore[misc]
         for name in rows.columns:
             values = rows[name].to_list()
             if name in self._selection.declaration.arrays:
-                present = [value for value in values if value is not None]
-                arrays = iter(fragments.read_many(self._storage, present))
-                values = [None if value is None else next(arrays) for value in values]
+                values = fragments.read_present(self._storage, values)
             columns[name] = values
         if self._batch_size is None:
             sample = {name: _tensor(values[0]) for name, values in columns.items()}

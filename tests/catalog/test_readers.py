@@ -174,6 +174,18 @@ class TestRay:
         rows = uniform.select(order="-label", fields=["label"]).ray(batch=4).take_all()
         assert [row["label"] for row in rows] == sorted((n % 2 for n in range(COUNT)), reverse=True)
 
+    def test_samples_may_lack_a_field(self, catalog: Catalog) -> None:
+        dataset = catalog.create("d", modality="image")
+        mask = np.ones((6, 5), np.uint8)
+        dataset.append([{"id": f"p{n}", "image": image(n), "mask": mask if n % 2 else None} for n in range(6)])
+        rows = {row["id"]: row for row in dataset.select().ray(batch=2).iter_rows()}
+        assert [rows[f"p{n}"]["mask"] is None for n in range(6)] == [True, False] * 3
+        copy = catalog.create("copy", modality="image")
+        copy.write_ray(dataset.select().ray(batch=3))
+        for sample in copy.select():
+            assert ("mask" in sample) == (int(sample.id[1:]) % 2 == 1)
+            np.testing.assert_array_equal(sample["image"], image(int(sample.id[1:])))
+
     def test_writing_gives_the_same_samples_in_one_commit(self, ragged: Dataset, catalog: Catalog) -> None:
         copy = catalog.create("copy", modality="image")
         assert copy.write_ray(ragged.select().ray(batch=5)) == 1
