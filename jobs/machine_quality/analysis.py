@@ -57,6 +57,7 @@ _STYLES = [
 _PANEL = (4.8, 4.2)  # inches
 _DPI = 150
 _FAINT_CURVES = 24
+_WIDE_RANGE = 200
 
 
 @dataclass(frozen=True)
@@ -374,7 +375,9 @@ def _bold(colour: str, marker: str) -> dict[str, Any]:
 
 def _dress(panel: Axes, metric: str) -> None:
     panel.set_xscale("log")
-    panel.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=20))
+    low, high = panel.get_xlim()
+    steps = (1, 2, 5) if high / low < _WIDE_RANGE else (1, 3)  # as many labels as fit beside each other
+    panel.xaxis.set_major_locator(LogLocator(base=10, subs=steps, numticks=20))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     panel.xaxis.set_minor_locator(NullLocator())
     panel.yaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10]))
