@@ -105,7 +105,7 @@ class Dataset:
 
     def append(
         self,
-        samples: Iterable[Mapping[str, Any]],
+        samples: Iterable[Mapping[str, Any]] | pl.DataFrame,
         *,
         key: str = "",
         existing: Existing = "error",
@@ -117,7 +117,8 @@ class Dataset:
         """Add samples in one commit: all of them, or none.
 
         Args:
-            samples: each with a unique ``id`` and its fields; taken one after another, held a batch at a time.
+            samples: each with a unique ``id`` and its fields; taken one after another, held a batch at a time. A data frame
+                is a sample a row.
             key: makes the append idempotent: a second one with this key does nothing and returns the first one's version.
             existing: ``error`` or ``skip`` samples whose id is there already.
             evolve: take in fields that are not declared (always so while the data set is empty).
@@ -137,7 +138,7 @@ class Dataset:
         if landed is not None:
             return landed
         with Writer(self.storage, table, commit="end", existing=existing, evolve=evolve, note=note) as writer:
-            for sample in samples:
+            for sample in samples.iter_rows(named=True) if isinstance(samples, pl.DataFrame) else samples:
                 writer.add(sample)
         return writer.version
 

@@ -9,6 +9,7 @@ shape.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Mapping
@@ -187,6 +188,7 @@ def is_storable(kind: str) -> bool:
     return kind in _KINDS
 
 
+@functools.cache  # it is asked for every value that comes in
 def storable_type(kind: pa.DataType) -> pa.DataType | None:
     """The type that Delta can hold without loss for ``kind``; None where there is none."""
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):

@@ -114,7 +114,7 @@ class Catalog:
         name: str,
         *,
         modality: str,
-        fields: Sequence[Field] | Mapping[str, pa.DataType] | None = None,
+        fields: Sequence[Field] | Mapping[str, pa.DataType | str] | None = None,
         description: str = "",
         licence: str = "",
         attributes: Mapping[str, Any] | None = None,
@@ -126,7 +126,7 @@ class Catalog:
         Args:
             name: letters, digits and ``_``.
             modality: of its samples.
-            fields: beyond the modality's own: declarations, or Arrow types of scalars by name.
+            fields: beyond the modality's own: declarations, or Arrow types (``"int64"``) of scalars by name.
             description: for people.
             licence: for people.
             attributes: values that hold for all samples (JSON types), such as wavelengths or the names of variables.
@@ -303,8 +303,19 @@ def _is_name(name: str) -> bool:
     return True
 
 
+def _arrow_type(name: str, kind: pa.DataType | str) -> pa.DataType:
+    if isinstance(kind, pa.DataType):
+        return kind
+    try:
+        return pa.type_for_alias(kind)
+    except ValueError as error:
+        raise InvalidSetting(
+            f"field {name!r}: {kind!r} is no Arrow type. Use one such as 'string', 'int64' or 'double'."
+        ) from error
+
+
 def _declared_fields(
-    modality: str, extra: Sequence[Field] | Mapping[str, pa.DataType] | None, attributes: Mapping[str, Any]
+    modality: str, extra: Sequence[Field] | Mapping[str, pa.DataType | str] | None, attributes: Mapping[str, Any]
 ) -> dict[str, Field]:
     """The columns that a new data set begins with: what its modality requires, and what was asked for."""
     standard = modalities.get(modality)
@@ -312,7 +323,10 @@ def _declared_fields(
         field.name: field for field in standard.fields if field.required and field.name not in attributes
     }
     declared: Iterable[Field]
-    declared = [ScalarField(name, kind) for name, kind in extra.items()] if isinstance(extra, Mapping) else extra or ()
+    if isinstance(extra, Mapping):
+        declared = [ScalarField(name, _arrow_type(name, kind)) for name, kind in extra.items()]
+    else:
+        declared = extra or ()
     for field in declared:
         if field.name == "id":
             raise InvalidName("every data set has the field 'id' by itself: leave it out of fields.")

@@ -90,32 +90,36 @@ class SweepPlan:
 
 
 def plan_sweep(catalog: Catalog, config: SweepConfig) -> SweepPlan:
-    """Find out which cells have no row yet; makes the data set for the rows. Needs no Ray, reads no payload.
+    """Find out which cells have no row yet. Needs no Ray, reads no payload, changes nothing.
 
     Raises:
         InvalidSetting: the data set has no such images, or none are chosen.
     """
     selection = catalog.dataset(config.data).select(config.where or None, fields=[config.field])
     images = _images(selection, config)
-    source = Source(selection.name, selection.version)
-    target = catalog.create(
-        config.into,
-        modality="table",
-        fields=list(_columns(config).values()),
-        description=f"compression sweep over {source}",
-        sources=[source],
-        exist_ok=True,
-    )
-    if config.retry_errors:
-        target.delete(pl.col("error").is_not_null(), message="errors to be run again")
     wanted = _wanted_cells(images, config)
-    done = target.select(fields=[]).frame().rename({"id": "key"})
+    done = pl.DataFrame(schema={"key": pl.String})
+    if config.into in catalog:
+        counted = pl.col("error").is_null() if config.retry_errors else None
+        done = catalog[config.into].select(counted, fields=[]).frame().rename({"id": "key"})
+    source = Source(selection.name, selection.version)
     return SweepPlan(config, source, images, wanted.height, wanted.join(done, on="key", how="anti"))
 
 
 def run_sweep(catalog: Catalog, plan: SweepPlan) -> SweepReport:
-    """Run the missing cells of a plan; Ray must be running if there are any."""
-    config, target = plan.config, catalog[plan.config.into]
+    """Run the missing cells of a plan; Ray must be running if there are any. Makes the data set for the rows."""
+    config = plan.config
+    target = catalog.create(
+        config.into,
+        modality="table",
+        fields=list(_columns(config).values()),
+        description=f"compression sweep over {plan.source}",
+        sources=[plan.source],
+        exist_ok=True,
+    )
+    if config.retry_errors:
+        again = pl.col("error").is_not_null() & pl.col("id").is_in(plan.missing["key"].implode())
+        target.delete(again, message="errors to be run again")
     run = Run("sweep", "machine_quality", asdict(config), inputs=(plan.source,))
     catalog.record(run)
     try:

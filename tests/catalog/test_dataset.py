@@ -206,6 +206,15 @@ def test_scalars_of_every_kind_survive(catalog: Catalog) -> None:
         assert row[name] == expected, name
 
 
+def test_types_by_name_and_samples_from_a_data_frame(catalog: Catalog) -> None:
+    dataset = catalog.create("t", modality="table", fields={"count": "int32", "name": "string"})
+    frame = pl.DataFrame({"id": ["a", "b"], "count": [1, 2], "name": ["x", None]})
+    assert dataset.append(frame) == 1
+    assert dataset.select().frame().rows() == [("a", 1, "x"), ("b", 2, None)]
+    with pytest.raises(InvalidSetting, match=r"'count'.*'integer'"):
+        catalog.create("u", modality="table", fields={"count": "integer"})
+
+
 def test_values_that_cannot_be_stored_are_named(catalog: Catalog) -> None:
     dataset = catalog.create("t", modality="table", fields={"count": pa.int32()})
     with pytest.raises(InvalidSample, match=r"'t'.*'a'.*'span'.*duration"):
