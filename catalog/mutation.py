@@ -70,6 +70,7 @@ def update(
     checked = _checked_changes(storage, table, snapshot, declaration, wanted, evolve=evolve)
     if not checked:
         return int(snapshot.version())
+    ids = pa.array([sample.id for sample in checked], pa.string())
     cleared = [[name for name, value in row.items() if value is None and name != "id"] for row in wanted]
     changes, declared = payload_rows(storage, declaration, checked)
     _add_missing_columns(table, snapshot, declared, changes)
@@ -77,10 +78,7 @@ def update(
     note = CommitNote("update", samples=len(checked), message=message)
 
     def plan(current: DeltaTable) -> Change | None:
-        ids = changes.column("id")
-        missing = set(named) - find_ids(table, table.files(current), ids)
-        if missing:
-            raise _unknown_samples(table, missing)
+        _require_ids(table, current, ids)
         return rewrite(table, current, ids, lambda held: _overlaid(held, changes, named, table.name))
 
     return table.commit(plan, note)
@@ -136,7 +134,10 @@ def _checked_changes(
     *,
     evolve: bool,
 ) -> list[CheckedSample]:
-    """The changes, checked alone, and together with the rest of their sample where a rule could span both."""
+    """The changes, checked alone, and together with the rest of their sample where a rule could span both.
+
+    All is checked before payload is written or a column added; the commit looks for the ids again.
+    """
     ids = [row.get("id") for row in wanted]
     texts = [identifier for identifier in ids if isinstance(identifier, str)]
     repeated = (
@@ -149,13 +150,11 @@ def _checked_changes(
     standard = {field.name for field in declaration.modality.fields}
     checked = [check_sample(declaration, row, partial=True, open_to_new=evolve) for row in wanted]
     together = [row for row in wanted if standard.intersection(row)]
+    _require_ids(table, snapshot, pa.array([sample.id for sample in checked], pa.string()))
     if together:
         named = [str(row["id"]) for row in together]
         held = table.scan(snapshot).filter(pl.col("id").is_in(named)).collect()
         by_id = {row["id"]: Sample(storage, declaration, row) for row in held.iter_rows(named=True)}
-        missing = set(named) - set(by_id)
-        if missing:
-            raise _unknown_samples(table, missing)
         for row in together:
             before = by_id[str(row["id"])]
             fields = {name: before[name] for name in before if name not in declaration.attributes and name not in row}
@@ -163,12 +162,13 @@ def _checked_changes(
     return checked
 
 
-def _unknown_samples(table: Table, missing: set[str]) -> UnknownSample:
-    return UnknownSample(
-        f"data set {table.name!r} has no sample {min(missing)!r}"
-        + (f", nor {len(missing) - 1} others of this update" if len(missing) > 1 else "")
-        + ". Nothing was changed; append new samples instead."
-    )
+def _require_ids(table: Table, snapshot: DeltaTable, ids: pa.Array) -> None:
+    missing = set(ids.to_pylist()) - find_ids(table, table.files(snapshot), ids)
+    if missing:
+        others = f", nor {len(missing) - 1} others of this update" if len(missing) > 1 else ""
+        raise UnknownSample(
+            f"data set {table.name!r} has no sample {min(missing)!r}{others}. Nothing was changed; append new samples instead."
+        )
 
 
 def _add_missing_columns(table: Table, snapshot: DeltaTable, declared: Mapping[str, Field], changes: pa.Table) -> None:
