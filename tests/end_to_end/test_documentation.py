@@ -25,6 +25,12 @@ def blocks(document: str) -> list[tuple[str, str]]:
     return [(match["language"], match["code"]) for match in found if match["reason"] is None]
 
 
+def documents() -> list[Path]:
+    """All documents of the project, none of its environments and caches."""
+    found = (path for path in ROOT.rglob("*.md") if not path.relative_to(ROOT).parts[0].startswith("."))
+    return sorted(found)
+
+
 @pytest.fixture(scope="module")
 def regenerate() -> ModuleType:
     spec = importlib.util.spec_from_file_location("regenerate", ROOT / "docs" / "regenerate.py")
@@ -66,11 +72,16 @@ def test_the_command_reference_is_current(regenerate: ModuleType) -> None:
     assert regenerate.command_reference() == (ROOT / "docs" / "cli.md").read_text(), "run: make docs"
 
 
+def test_no_code_of_other_documents_is_left_unmarked() -> None:
+    """The README is run; whatever else looks like code must say why it is not."""
+    for document in documents():
+        if document.name != "README.md" or document.parent != ROOT:
+            runnable = [code for language, code in blocks(str(document.relative_to(ROOT))) if language != "text"]
+            assert runnable == [], f"{document.relative_to(ROOT)}: mark the block with <!-- not run: reason -->"
+
+
 def test_links_between_documents_lead_somewhere() -> None:
-    documents = [
-        path for path in ROOT.rglob("*.md") if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
-    ]
-    assert len(documents) > 8
-    for document in documents:
+    assert len(documents()) > 8
+    for document in documents():
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.relative_to(ROOT)} links to {target}"
