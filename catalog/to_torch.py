@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ class SampleStream(IterableDataset):  # type: ignore[misc]
     With ``batch_size`` it yields dictionaries of batches: arrays of one shape as one tensor [B, ...], arrays of differing
     shapes as a list of tensors, numbers as a tensor [B], everything else as a list. Without, it yields single samples.
     Use ``num_workers=0`` and ``batch_size=None`` in a ``DataLoader``, or none at all: payload is read ahead by threads.
-    In a loader with workers, each worker takes every so-manieth batch.
+    In a loader with workers (spawned ones: a forked process cannot read), they take the batches in turn.
 
     Over several ranks, every rank gets the same number of samples while shuffling (the remainder of the epoch's order is
     left out, other samples in each epoch) and every sample exactly once otherwise.
@@ -64,6 +65,10 @@ class SampleStream(IterableDataset):  # type: ignore[misc]
             raise InvalidSetting(f"rank must be from 0 to world_size - 1; got {self.rank} of {self.world_size}.")
         self.epoch = 0
         self._position = 0
+        self._process = os.getpid()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _process=os.getpid())
 
     def __len__(self) -> int:
         """Samples, or batches, of this rank in an epoch."""
@@ -111,7 +116,16 @@ class SampleStream(IterableDataset):  # type: ignore[misc]
         self.epoch, self._position = int(state["epoch"]), int(state["position"])
 
     def __iter__(self) -> Iterator[Any]:
-        """From the current position to the end of the epoch."""
+        """From the current position to the end of the epoch.
+
+        Raises:
+            InvalidSetting: in a forked process, where the threads of Arrow, Polars and Zarr are gone and reading would hang.
+        """
+        if os.getpid() != self._process:
+            raise InvalidSetting(
+                "a stream cannot be read in a forked process. Use num_workers=0 (payload is read ahead by threads), or "
+                "DataLoader(..., multiprocessing_context='spawn')."
+            )
         order = self._order(self.epoch)
         step = self._batch_size or 1
         starts = range(self._position, len(order), step)

@@ -68,7 +68,7 @@ def test_killed_writers_leave_whole_commits_only(lake: Path) -> None:
     chance = random.Random(5)
     told: set[str] = set()
     dataset = Catalog(lake)["photos"]
-    for attempt in range(12):
+    for attempt in range(20):
         process = start_appender(lake, f"w{attempt}", 10_000)
         output = wait_for_lines(process, 1)
         time.sleep(chance.uniform(0, 0.15))  # the kill has to hit any point of a commit

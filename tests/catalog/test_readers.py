@@ -153,6 +153,12 @@ class TestTorch:
         loader = torch.utils.data.DataLoader(stream, batch_size=None, num_workers=2, multiprocessing_context="spawn")
         assert sorted(i for batch in loader for i in batch["id"]) == [f"p{n:02d}" for n in range(COUNT)]
 
+    def test_forked_workers_are_refused_before_they_hang(self, uniform: Dataset) -> None:
+        stream = uniform.select().torch(["label"], batch_size=4)
+        loader = torch.utils.data.DataLoader(stream, batch_size=None, num_workers=1, multiprocessing_context="fork")
+        with pytest.raises(InvalidSetting, match=r"forked.*num_workers=0.*spawn"):
+            list(loader)
+
     def test_wrong_settings(self, uniform: Dataset) -> None:
         for settings in ({"batch_size": 0}, {"rank": 2, "world_size": 2}, {"prefetch": -1}):
             with pytest.raises(InvalidSetting):
