@@ -178,7 +178,7 @@ class Dataset:
             The version that holds them.
         """
         require("ray.data", "write from Ray Data")
-        from sensorium.catalog.to_ray import SampleSink
+        from sensorium.catalog.to_ray import SampleSink, write
 
         table = self._writable()
         landed = table.landed(key) if key else None
@@ -187,7 +187,7 @@ class Dataset:
         note = CommitNote("append", message=message, sources=tuple(sources), run=run, key=key)
         open_to_new = evolve or len(self) == 0
         sink = SampleSink(self.storage, self.declaration, note, existing=existing, open_to_new=open_to_new)
-        mutation.run_sink(ray_dataset, sink)
+        write(ray_dataset, sink)
         return self.version if sink.version is None else sink.version
 
     def update(

@@ -253,7 +253,11 @@ def vacuum(
         for name in storage.folders(fragments.FOLDER)
         if name not in live and storage.modified(fragments.FOLDER, name) <= oldest_orphan
     ]
-    files = [path for path in _parquet_files(storage) if path not in paths and _age_ok(storage, path, oldest_orphan)]
+    files = [
+        path
+        for path in _parquet_files(storage)
+        if path not in paths and storage.modified("samples", path) <= oldest_orphan
+    ]
     size = sum(storage.size(fragments.FOLDER, name) for name in orphans)
     size += sum(storage.size("samples", path) for path in files)
     report = VacuumReport(doomed, orphans, files, size, dry_run)
@@ -266,10 +270,6 @@ def vacuum(
     for name in orphans:
         storage.remove(fragments.FOLDER, name)
     return report
-
-
-def _age_ok(storage: Storage, path: str, oldest: float) -> bool:
-    return storage.modified("samples", path) <= oldest
 
 
 def _parquet_files(storage: Storage) -> list[str]:

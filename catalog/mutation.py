@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -22,15 +21,11 @@ from sensorium.platform.errors import (
     DuplicateSample,
     InvalidQuery,
     InvalidSample,
-    SensoriumError,
     UnknownSample,
 )
 from sensorium.platform.storage import Storage
 
-if TYPE_CHECKING:
-    from sensorium.catalog.to_ray import SampleSink
-
-__all__ = ["delete", "rewrite", "run_sink", "update"]
+__all__ = ["delete", "rewrite", "update"]
 
 
 def delete(table: Table, predicate: pl.Expr | str, *, message: str = "") -> int:
@@ -105,24 +100,6 @@ def rewrite(
         if after.num_rows:
             plan.add.append(table.write_file(after))
     return plan if plan.add or plan.remove else None
-
-
-def run_sink(ray_dataset: Any, sink: SampleSink) -> None:
-    """Run a Ray write, and raise our own error where one of ours stopped it."""
-    logger = logging.getLogger("ray.data")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)  # Ray prints the traceback of a user's mistake; we raise it
-    try:
-        ray_dataset.write_datasink(sink)
-    except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, SensoriumError):
-                raise cause from None
-            cause = getattr(cause, "cause", None) or cause.__cause__
-        raise
-    finally:
-        logger.setLevel(level)
 
 
 def _checked_changes(

@@ -5,6 +5,7 @@ Only rows (scalars and references) pass the driver. Payload is read, and written
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,13 +23,13 @@ from sensorium.catalog.fields import Field
 from sensorium.catalog.table import CommitNote, Table
 from sensorium.catalog.validation import check_sample
 from sensorium.catalog.writing import Existing, append_rows, payload_rows
-from sensorium.platform.errors import DuplicateSample
+from sensorium.platform.errors import DuplicateSample, SensoriumError
 from sensorium.platform.storage import Storage
 
 if TYPE_CHECKING:
     from sensorium.catalog.selection import Selection
 
-__all__ = ["SampleSink", "dataset"]
+__all__ = ["SampleSink", "dataset", "write"]
 
 #: payload of one block; Ray costs tens of milliseconds a block
 _BLOCK_BYTES = 128 << 20
@@ -154,6 +155,24 @@ class SampleSink(Datasink[tuple[list[pa.Table], dict[str, Field]]]):  # type: ig
         _refuse_repeats(rows, self._declaration.name)
         table = Table(self._storage.below("samples"), self._declaration.name)
         self.version = append_rows(table, rows, declared, self._note, self._existing)
+
+
+def write(ray_dataset: Any, sink: SampleSink) -> None:
+    """Run a Ray write, and raise our own error where one of ours stopped it."""
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # Ray prints the traceback of a user's mistake; we raise it
+    try:
+        ray_dataset.write_datasink(sink)
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, SensoriumError):
+                raise cause from None
+            cause = getattr(cause, "cause", None) or cause.__cause__
+        raise
+    finally:
+        logger.setLevel(level)
 
 
 def _refuse_repeats(rows: pa.Table, name: str) -> None:

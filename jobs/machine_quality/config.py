@@ -53,10 +53,6 @@ class SweepConfig:
         for name in self.metrics:
             image_metrics.get(name)
 
-    @property
-    def cells_per_image(self) -> int:
-        return sum(len(values) for values in self.qualities.values())
-
 
 def parse_qualities(text: str, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """Quality grids from the command line.

@@ -153,6 +153,18 @@ class TestTorch:
         loader = torch.utils.data.DataLoader(stream, batch_size=None, num_workers=2, multiprocessing_context="spawn")
         assert sorted(i for batch in loader for i in batch["id"]) == [f"p{n:02d}" for n in range(COUNT)]
 
+    def test_an_epoch_can_be_named(self, uniform: Dataset) -> None:
+        """In a loader with workers the passes happen elsewhere: whoever counts them says which one is next."""
+
+        def ids(stream: Any) -> list[str]:
+            return [sample["id"] for sample in stream]
+
+        counted = uniform.select().torch(["label"], shuffle=True, seed=5)
+        passes = [ids(counted) for _ in range(3)]
+        named = uniform.select().torch(["label"], shuffle=True, seed=5)
+        named.set_epoch(2)
+        assert ids(named) == passes[2]
+
     def test_forked_workers_are_refused_before_they_hang(self, uniform: Dataset) -> None:
         stream = uniform.select().torch(["label"], batch_size=4)
         loader = torch.utils.data.DataLoader(stream, batch_size=None, num_workers=1, multiprocessing_context="fork")
