@@ -69,7 +69,7 @@ class Committer:
     def _commit(self, group: list[tuple[pa.Table, dict[str, Field], Any]]) -> int:
         rows = pa.concat_tables([rows for rows, _, _ in group], promote_options="permissive")
         declared = {name: field for _, fields, _ in group for name, field in fields.items()}
-        return append_rows(self._table, _first_of_each_id(rows), declared, self._note, existing="skip")
+        return append_rows(self._table, _first_of_each_id(rows), declared, self._note, existing="skip").version
 
 
 def start(storage: Storage, name: str, *, sources: Sequence[Source] = (), run: str = "", message: str = "") -> Any:

@@ -154,7 +154,7 @@ class SampleSink(Datasink[tuple[list[pa.Table], dict[str, Field]]]):  # type: ig
         rows = pa.concat_tables(tables, promote_options="permissive") if tables else empty
         _refuse_repeats(rows, self._declaration.name)
         table = Table(self._storage.below("samples"), self._declaration.name)
-        self.version = append_rows(table, rows, declared, self._note, self._existing)
+        self.version = append_rows(table, rows, declared, self._note, self._existing).version
 
 
 def write(ray_dataset: Any, sink: SampleSink) -> None:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +20,7 @@ from sensorium.catalog.validation import CheckedSample, check_sample, merge_foun
 from sensorium.platform.errors import DuplicateSample, InvalidSample, InvalidSetting, UserError
 from sensorium.platform.storage import Storage
 
-__all__ = ["Existing", "Writer", "append_rows", "find_ids", "payload_rows"]
+__all__ = ["Appended", "Existing", "Writer", "append_rows", "find_ids", "payload_rows"]
 
 #: what to do with a sample whose id is there already
 Existing = Literal["error", "skip"]
@@ -56,9 +56,16 @@ def payload_rows(
     return pa.table(columns), declared
 
 
+class Appended(NamedTuple):
+    """What an append did: the version that holds the rows, and how many of them were new."""
+
+    version: int
+    samples: int
+
+
 def append_rows(
     table: Table, rows: pa.Table, declared: Mapping[str, Field], note: CommitNote, existing: Existing = "error"
-) -> int:
+) -> Appended:
     """Commit rows whose payload is written: the one way in which samples become visible.
 
     Args:
@@ -68,17 +75,16 @@ def append_rows(
         note: for the history.
         existing: raise for ids that are there already, or leave those rows out.
 
-    Returns:
-        The version that holds the rows.
-
     Raises:
         DuplicateSample: an id is there already; nothing was committed.
     """
     if rows.num_rows == 0 and not note.key:
-        return int(table.open().version())
+        return Appended(int(table.open().version()), 0)
+    added = 0
     cached: list[tuple[pa.Table, Any]] = []  # the file written for an earlier attempt, if the rows are still the same
 
     def plan(snapshot: DeltaTable) -> Change | None:
+        nonlocal added
         schema = pa.schema(snapshot.schema().to_arrow())
         new = [
             _new_column(declared[name], rows.schema.field(name).type)
@@ -91,10 +97,11 @@ def append_rows(
             raise already_there(table.name, present)
         if present:
             wanted = wanted.filter(pc.invert(pc.is_in(wanted.column("id"), pa.array(sorted(present)))))
-            if wanted.num_rows == 0:
-                return None
-        counted = replace(note, samples=wanted.num_rows)
-        if wanted.num_rows == 0:
+        added = wanted.num_rows
+        if present and added == 0:
+            return None
+        counted = replace(note, samples=added)
+        if added == 0:
             return Change(note=counted)  # an idempotency key is kept even where there was nothing to add
         if new:  # Delta itself writes the rows that widen the table, so that both happen in one commit
             kept = [schema.field(name) for name in wanted.column_names if name in schema.names]
@@ -104,7 +111,7 @@ def append_rows(
             cached[:] = [(wanted, table.write_file(wanted))]
         return Change(add=[cached[0][1]], note=counted)
 
-    return table.commit(plan, note)
+    return Appended(table.commit(plan, note), added)
 
 
 def _new_column(field: Field, kind: pa.DataType) -> pa.Field:
@@ -252,8 +259,8 @@ class Writer:
                 f"data set {self._table.name!r}: a field has values of different types in different samples ({error}). "
                 "Give all samples the same type."
             ) from error
-        self.version = append_rows(self._table, rows, self._declared, self._note, self._existing)
-        self.added += rows.num_rows
+        self.version, added = append_rows(self._table, rows, self._declared, self._note, self._existing)
+        self.added += added
         self._rows = []
         if self._found:  # is declared now
             self._declaration, self._found = self._table.declaration(self._table.open()), {}

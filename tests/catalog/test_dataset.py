@@ -455,6 +455,16 @@ def test_a_writer_cannot_be_sent_elsewhere(photos: Dataset) -> None:
         photos.writer(batch=0)
 
 
+def test_a_writer_counts_what_it_added_itself(catalog: Catalog) -> None:
+    dataset = catalog.create("photos", modality="image")
+    with dataset.writer(existing="skip") as writer:
+        for sample in pictures(6):
+            writer.add(sample)
+        dataset.append(pictures(4))  # another writer is first with four of the six
+    assert writer.added == 2
+    assert len(dataset) == 6
+
+
 def test_ragged_samples_are_not_padded(catalog: Catalog) -> None:
     dataset = catalog.create("sounds", modality="audio")
     sounds = [
