@@ -231,10 +231,12 @@ def vacuum(
         typer.echo(json.dumps(vars(report)))
         return
     verb = "would remove" if report.dry_run else "removed"
+    found = report.fragments or report.files or report.versions
     expired = f"; unreadable: versions {_ranges(report.versions)}" if report.versions else ""
     typer.echo(
         f"{name}: {verb} {len(report.fragments)} fragments and {len(report.files)} table files, "
-        f"{human_bytes(report.nbytes)}{expired}" + (". Run again with --apply to do it." if report.dry_run else "")
+        f"{human_bytes(report.nbytes)}{expired}"
+        + (". Run again with --apply to do it." if report.dry_run and found else "")
     )
 
 
