@@ -14,6 +14,7 @@ from pathlib import Path
 from sensorium.catalog import Catalog
 from sensorium.catalog.preview import contact_sheet
 from sensorium.jobs.demo import steps
+from sensorium.jobs.demo.photographs import PHOTOGRAPHS
 from sensorium.jobs.machine_quality import analysis
 from sensorium.jobs.machine_quality.sweep import sweep_rows
 from sensorium.jobs.planned import PLANNED
@@ -43,6 +44,16 @@ def demo_table(catalog: Catalog) -> str:
         for row in table.iter_rows(named=True)
     ]
     return _markdown(header, rows)
+
+
+def photographs_list() -> str:
+    """The demo's photographs, by package."""
+    packages = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
+    lines = []
+    for package, title in packages.items():
+        names = [f"`{name}`" for name, (origin, _, _) in PHOTOGRAPHS.items() if origin == package]
+        lines.append(f"* {title}: {', '.join(names)}")
+    return "\n".join(lines)
 
 
 def systems_table() -> str:
@@ -111,6 +122,7 @@ def main() -> None:
     contact_sheet(catalog["photographs"].select(), images / "photographs.jpg")
     readme = ROOT / "README.md"
     text = filled(readme.read_text(), "demo", demo_table(catalog))
+    text = filled(text, "photographs", photographs_list())
     readme.write_text(filled(text, "systems", systems_table()))
     (ROOT / "docs" / "cli.md").write_text(command_reference())
 

@@ -64,6 +64,10 @@ def test_the_demos_table_is_what_the_demo_makes(demo: Any, regenerate: ModuleTyp
     assert regenerate.demo_table(Catalog(demo.folder / "lake")) in (ROOT / "README.md").read_text()
 
 
+def test_the_list_of_photographs_is_current(regenerate: ModuleType) -> None:
+    assert regenerate.photographs_list() in (ROOT / "README.md").read_text()
+
+
 def test_the_list_of_systems_is_current(regenerate: ModuleType) -> None:
     assert regenerate.systems_table() in (ROOT / "README.md").read_text()
 
