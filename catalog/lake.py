@@ -16,7 +16,8 @@ from sensorium.catalog import modality as modalities
 from sensorium.catalog.dataset import Dataset
 from sensorium.catalog.declaration import Declaration, Source
 from sensorium.catalog.fields import ArrayField, Field, ScalarField, check_name, storable_type
-from sensorium.catalog.lineage import Edge, Run
+from sensorium.catalog.lineage import Edge, Record, Run
+from sensorium.catalog.models import PREFIX, Model, ModelDraft, Models
 from sensorium.catalog.selection import first_line
 from sensorium.catalog.table import CommitNote, Table, pick_version
 from sensorium.platform.errors import (
@@ -207,25 +208,52 @@ class Catalog:
             )
             raise InvalidQuery(f"the query cannot be run: {first_line(error)}. {known}".rstrip()) from error
 
+    # -- models -------------------------------------------------------------------------------------------------------
+
+    def models(self) -> pl.DataFrame:
+        """Every version of every model, newest first: name, version, stages, system, created, run, parameters, bytes …"""
+        return Models(self.storage).listing()
+
+    def model(self, reference: str) -> Model:
+        """A fitted model: ``NAME`` for its newest version, ``NAME@3``, or ``NAME@STAGE``.
+
+        Raises:
+            UnknownModel, UnknownVersion: with close matches.
+        """
+        return Models(self.storage).get(reference)
+
+    def save_model(self, draft: ModelDraft) -> Model:
+        """Save a fitted model as the next version of its name."""
+        return Models(self.storage).save(draft)
+
+    def promote(self, reference: str, stage: str) -> Model:
+        """Let ``stage``, such as ``production``, name this version of the model, and no other."""
+        return Models(self.storage).promote(reference, stage)
+
     # -- lineage ------------------------------------------------------------------------------------------------------
 
     def lineage(self, name: str) -> pl.DataFrame:
-        """What a data set, or the data sets of a run, came from (upstream) and what was made of them (downstream).
+        """What a data set, a model or the outcome of a run came from (upstream) and what was made of it (downstream).
+
+        A model goes by ``models/NAME``, or by its name where no data set has it.
 
         Returns:
             One row per derivation: direction, depth, dataset, version, made_from, from_version, operation, run.
 
         Raises:
-            UnknownRun: neither a data set nor a run.
+            UnknownRun: neither a data set, a model nor a run.
         """
         edges = self._edges()
         if name in self:
             return lineage.walk(edges, [name])
+        models = Models(self.storage).names()
+        if name.removeprefix(PREFIX).partition("@")[0] in models:
+            return lineage.walk(edges, [PREFIX + name.removeprefix(PREFIX).partition("@")[0]])
         runs = self.runs().filter(pl.col("run") == name)
         if runs.is_empty():
-            known = [*self.names(), *self.runs()["run"].to_list()]
+            known = [*self.names(), *(PREFIX + model for model in models), *self.runs()["run"].to_list()]
             raise UnknownRun(
-                f"{self.storage.url} has neither a data set nor a run {name!r}. {close_matches(name, known)}"
+                f"{self.storage.url} has neither a data set, a model nor a run {name!r}. {close_matches(name, known)}"
             )
         touched = {part["dataset"] for column in ("inputs", "outputs") for part in runs[column][0]}
         return lineage.walk([edge for edge in edges if edge.run == name], sorted(touched))
@@ -234,9 +262,13 @@ class Catalog:
         """The runs of jobs on this lake, newest first."""
         return lineage.read_runs(self.storage)
 
-    def record(self, run: Run) -> None:
-        """Note the present state of a run."""
-        lineage.record_run(self.storage, run)
+    def record(self, run: Run, records: Sequence[Record] = ()) -> None:
+        """Note the present state of a run, and new values of its curves."""
+        lineage.record_run(self.storage, run, records)
+
+    def records(self, run: str) -> pl.DataFrame:
+        """The curves of a run: step, time, name, value."""
+        return lineage.read_records(self.storage, run)
 
     def _edges(self) -> list[Edge]:
         edges = []
@@ -245,6 +277,8 @@ class Catalog:
                 note = CommitNote.read(commit)
                 version = int(commit["version"])
                 edges += [Edge(name, version, source, note.operation, note.run) for source in note.sources]
+        for model in Models(self.storage).all():
+            edges += [Edge(PREFIX + model.name, model.version, source, "fit", model.run) for source in model.sources]
         return edges
 
     # -- inside -------------------------------------------------------------------------------------------------------

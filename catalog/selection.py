@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
+from sensorium.catalog import fragments
 from sensorium.catalog.declaration import Declaration
 from sensorium.catalog.fields import ArrayField
 from sensorium.catalog.sample import Sample
@@ -177,6 +179,19 @@ class Selection:
     def __iter__(self) -> Iterator[Sample]:
         for row in self.rows.iter_rows(named=True):
             yield Sample(self._storage, self.declaration, row)
+
+    def read(self, positions: Sequence[int] | np.ndarray | None = None) -> dict[str, list[Any]]:
+        """The samples at ``positions`` (all of them without), a list per field; payload that lies together is read at once.
+
+        Returns:
+            ``id`` and the chosen fields: arrays as NumPy arrays, scalars as Python values, None where there is none.
+        """
+        rows = self.rows if positions is None else self.rows[np.asarray(positions).tolist()]
+        columns: dict[str, list[Any]] = {}
+        for name in rows.columns:
+            values = rows[name].to_list()
+            columns[name] = fragments.read_present(self._storage, values) if name in self.declaration.arrays else values
+        return columns
 
     # -- readers ------------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from sensorium.catalog import fragments
 from sensorium.platform.errors import InvalidSetting
 from sensorium.platform.storage import Storage
 
@@ -158,20 +157,14 @@ class SampleStream(IterableDataset):  # type: ignore[misc]
                     future.cancel()
 
     def _read(self, positions: np.ndarray) -> Any:
-        rows = self._selection.rows[positions.tolist()]
-        columns: dict[str, list[Any]] = {}
-        for name in rows.columns:
-            values = rows[name].to_list()
-            if name in self._selection.declaration.arrays:
-                values = fragments.read_present(self._storage, values)
-            columns[name] = values
+        columns = self._selection.read(positions)
         if self._batch_size is None:
             sample = {name: _tensor(values[0]) for name, values in columns.items()}
             return sample if self._transform is None else self._transform(sample)
         if self._transform is not None:
             singles = [
                 self._transform({name: _tensor(values[index]) for name, values in columns.items()})
-                for index in range(rows.height)
+                for index in range(len(positions))
             ]
             if not all(isinstance(single, dict) for single in singles):
                 return singles

@@ -21,6 +21,7 @@ from sensorium.jobs.planned import PLANNED
 from sensorium.platform import plugins
 from sensorium.platform.settings import Settings
 from sensorium.platform.systems import GROUP, System
+from sensorium.platform.tables import markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 _COMMANDS = ["", "catalog", "sweep", "sweep machine_quality", "systems", "demo"]
@@ -43,7 +44,7 @@ def demo_table(catalog: Catalog) -> str:
         ]
         for row in table.iter_rows(named=True)
     ]
-    return _markdown(header, rows)
+    return markdown(header, rows)
 
 
 def photographs_list() -> str:
@@ -70,7 +71,7 @@ def systems_table() -> str:
         ]
         for s in systems
     ]
-    return _markdown(["#", "system", "paper's name", "modality", "state"], rows)
+    return markdown(["#", "system", "paper's name", "modality", "state"], rows)
 
 
 def command_reference() -> str:
@@ -96,11 +97,6 @@ def _help(command: str) -> str:
     program = [sys.executable, "-c", "from sensorium.platform.cli import main; main()", *command.split(), "--help"]
     done = subprocess.run(program, capture_output=True, text=True, check=True, env=environment)
     return "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
-
-
-def _markdown(header: list[str], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
 def filled(text: str, name: str, content: str) -> str:

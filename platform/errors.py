@@ -14,9 +14,12 @@ __all__ = [
     "BrokenPlugin",
     "CommitConflict",
     "CorruptData",
+    "DataLeak",
     "DuplicateSample",
     "ExistingDataset",
     "ExpiredVersion",
+    "FitDiverged",
+    "FitStopped",
     "InvalidName",
     "InvalidQuery",
     "InvalidSample",
@@ -27,12 +30,14 @@ __all__ = [
     "StorageError",
     "UnknownDataset",
     "UnknownField",
+    "UnknownModel",
     "UnknownPlugin",
     "UnknownRun",
     "UnknownSample",
     "UnknownVersion",
     "UnreadableFile",
     "UserError",
+    "WorkerFailed",
     "close_matches",
 ]
 
@@ -66,6 +71,10 @@ class UnknownVersion(UserError, KeyError):
 
 class ExpiredVersion(UnknownVersion):
     """The version existed, but a vacuum has removed what it held."""
+
+
+class UnknownModel(UserError, KeyError):
+    """No fitted model of that name in the lake."""
 
 
 class UnknownField(UserError, KeyError):
@@ -116,8 +125,26 @@ class MissingCredentials(UserError, PermissionError):
     """The storage refuses us, or was given no credentials."""
 
 
+class DataLeak(UserError, ValueError):
+    """What a model is to be measured on is among what it learns from."""
+
+
+class FitDiverged(UserError, ArithmeticError):
+    """The loss of a fit is not finite any more."""
+
+
+class FitStopped(SensoriumError):
+    """A fit was stopped by its user; it can be resumed."""
+
+    exit_code = 130
+
+
 class BrokenPlugin(SensoriumError):
     """An installed plug-in cannot be loaded or breaks its contract."""
+
+
+class WorkerFailed(SensoriumError, RuntimeError):
+    """Workers of a job were lost, or failed, more often than they are started again."""
 
 
 class StorageError(SensoriumError, OSError):

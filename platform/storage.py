@@ -143,6 +143,15 @@ class Storage:
                 return []
             return sorted(e["name"].rstrip("/").rpartition("/")[2] for e in entries if e["type"] == "directory")
 
+    def files(self, *parts: str) -> list[str]:
+        """Sorted names of the files directly in ``parts``; none where that is not there."""
+        with self.translated(*parts):
+            try:
+                entries = self.fs.ls(self.at_path(*parts), detail=True, refresh=True)
+            except FileNotFoundError:
+                return []
+            return sorted(e["name"].rpartition("/")[2] for e in entries if e["type"] == "file")
+
     def read(self, *parts: str) -> bytes:
         """The bytes of a file."""
         with self.translated(*parts):

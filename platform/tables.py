@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["human_bytes", "print_rows", "print_table"]
+__all__ = ["human_bytes", "markdown", "print_rows", "print_table"]
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
@@ -70,6 +70,12 @@ def print_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         columns = zip(header, *rows, strict=True)
         console = Console(width=sum(max(map(cell_len, column)) + 3 for column in columns) + 1)
     console.print(table)
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
 def _numeric(cell: str) -> bool:

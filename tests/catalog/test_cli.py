@@ -502,7 +502,7 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     (["preview", "birds", "-o", "x.png"], ["no data set 'birds'"]),
     (["export", "birds", "-o", "out"], ["no data set 'birds'"]),
     (["drop", "birds", "--yes"], ["no data set 'birds'"]),
-    (["lineage", "birds"], ["neither a data set nor a run 'birds'", "pets"]),
+    (["lineage", "birds"], ["neither a data set, a model nor a run 'birds'", "pets"]),
     (["ingest", "pictures", "--dataset", "a/b"], ["'a/b' cannot name a data set", "letters, digits"]),
     (["tag", "pets", "a b"], ["'a b' cannot name a tag", "letters, digits"]),
     # a version

@@ -32,8 +32,20 @@ BUILTINS: dict[type[SensoriumError], type[Exception]] = {
     errors.MissingCredentials: PermissionError,
     errors.StorageError: OSError,
     errors.CommitConflict: OSError,
+    errors.DataLeak: ValueError,
+    errors.FitDiverged: ArithmeticError,
+    errors.UnknownModel: KeyError,
+    errors.WorkerFailed: RuntimeError,
 }
-OURS = {SensoriumError, errors.BrokenPlugin, errors.StorageError, errors.CommitConflict, errors.CorruptData}
+OURS = {
+    SensoriumError,
+    errors.BrokenPlugin,
+    errors.StorageError,
+    errors.CommitConflict,
+    errors.CorruptData,
+    errors.WorkerFailed,
+}
+STOPPED = {errors.FitStopped}
 
 
 def test_every_error_is_listed_once_and_in_order() -> None:
@@ -50,8 +62,8 @@ def test_error_says_what_it_was_given_and_nothing_else(error: type[SensoriumErro
 
 @pytest.mark.parametrize("error", ERRORS)
 def test_exit_code_says_whose_fault_it_is(error: type[SensoriumError]) -> None:
-    assert error("x").exit_code == (1 if error in OURS else 2)
-    assert issubclass(error, UserError) == (error not in OURS)
+    assert error("x").exit_code == (130 if error in STOPPED else 1 if error in OURS else 2)
+    assert issubclass(error, UserError) == (error not in OURS | STOPPED)
 
 
 @pytest.mark.parametrize(("error", "builtin"), BUILTINS.items())

@@ -1,0 +1,372 @@
+"""Using fitted models in bulk: measuring one on a data set, and predicting a data set into another."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from sensorium.catalog.declaration import Source
+from sensorium.catalog.fields import Field, ScalarField
+from sensorium.catalog.lineage import Run
+from sensorium.catalog.validation import check_sample
+from sensorium.catalog.writing import payload_rows
+from sensorium.jobs.training.folds import Split
+from sensorium.jobs.training.measures import Figure
+from sensorium.jobs.training.method import Method, check_data, load_model, method_of, samples_of
+from sensorium.jobs.training.worker import score_selection
+from sensorium.platform.errors import DataLeak, InvalidSetting, SensoriumError
+from sensorium.platform.optional import require
+from sensorium.platform.progress import progress
+from sensorium.platform.session import ray_session
+
+if TYPE_CHECKING:
+    from sensorium.catalog.dataset import Dataset
+    from sensorium.catalog.lake import Catalog
+    from sensorium.catalog.models import Model
+    from sensorium.catalog.selection import Selection
+    from sensorium.platform.settings import Settings
+
+__all__ = ["Evaluation", "Prediction", "evaluate", "predict"]
+
+logger = logging.getLogger(__name__)
+
+#: samples that a model replica takes at a time
+_BATCH = 64
+#: a replica that dies is started so often again, and its batch tried so often
+_RESTARTS = 3
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good a model is on a data set.
+
+    Attributes:
+        run: its id.
+        model: its reference.
+        figures: with 95 % intervals over groups.
+        rows: scores of the samples.
+        left_out: samples that the model was fitted on, which were not looked at.
+    """
+
+    run: str
+    model: str
+    figures: dict[str, Figure]
+    rows: pl.DataFrame
+    left_out: int
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a bulk prediction did.
+
+    Attributes:
+        run: its id.
+        into, version: the data set of results.
+        computed, present: samples predicted now, and before.
+        errors: of those computed now, samples that could not be predicted; their rows say why.
+    """
+
+    run: str
+    into: str
+    version: int
+    computed: int
+    present: int
+    errors: int
+
+
+def evaluate(
+    catalog: Catalog,
+    reference: str,
+    data: str,
+    settings: Settings,
+    *,
+    where: str = "",
+    system: str = "",
+    workers: int = 0,
+) -> Evaluation:
+    """Measure a model on the samples of a data set that it was not fitted on.
+
+    Args:
+        catalog: the lake.
+        reference: of the model.
+        data: NAME or NAME@VERSION.
+        settings: of the session, where workers are asked for.
+        where: SQL; only samples for which it holds.
+        system: that the model must be of; any without.
+        workers: replicas of the model on Ray; 0 measures in this process.
+
+    Raises:
+        DataLeak: the model was fitted on all of them.
+    """
+    model, method, dataset, config = _opened(catalog, reference, data, system)
+    check_data(method, dataset, config, labelled=True)
+    names = _names(method, dataset, config, labelled=True)
+    learnt = _learnt(model, dataset.name)
+    chosen = dataset.select(where or None, fields=names)
+    ids = chosen.frame().select("id")
+    kept = ids.filter(~pl.col("id").is_in(learnt))
+    if ids.is_empty():
+        raise InvalidSetting(f"data set {dataset.name!r}: no samples are chosen. Look at --where.")
+    if kept.is_empty():
+        raise DataLeak(
+            f"model {model.reference} was fitted on all {ids.height} samples that are chosen of {dataset.name!r}: "
+            "figures on them would say nothing. Choose other data."
+        )
+    run = Run("evaluate", model.system, {"model": model.reference, "data": str(Source(dataset.name, dataset.version)),
+              "where": where}, inputs=(Source(dataset.name, dataset.version), model.source))  # fmt: skip
+    catalog.record(run)
+    try:
+        selection = dataset.select(pl.col("id").is_in(kept["id"].to_list()), fields=names)
+        if workers:
+            with ray_session(settings):
+                rows = _scored_on_ray(model, selection, workers)
+        else:
+            from sensorium.jobs.training.context import alone
+
+            _, fitted = load_model(model)
+            rows = score_selection(method, fitted, selection, alone())
+        if rows.is_empty():
+            raise InvalidSetting(
+                f"data set {dataset.name!r}: no chosen sample has a truth to compare with. Label some."
+            )
+        group = config.split.group if config.split.group in dataset.fields else "id"
+        groups = dataset.select(fields=[] if group == "id" else [group]).frame()
+        rows = rows.join(groups.select("id", pl.col(group).cast(pl.String).alias("group")), on="id", how="left")
+        figures = method.summarise(rows, config)
+    except BaseException as error:
+        catalog.record(run.ended("failed", message=f"{type(error).__name__}: {error}"))
+        raise
+    catalog.record(run.ended("finished", metrics={name: vars(figure) for name, figure in figures.items()}))
+    return Evaluation(run.id, model.reference, figures, rows, ids.height - kept.height)
+
+
+def predict(
+    catalog: Catalog,
+    reference: str,
+    data: str,
+    into: str,
+    settings: Settings,
+    *,
+    where: str = "",
+    system: str = "",
+    workers: int = 0,
+) -> Prediction:
+    """Predict every sample of a data set that has no result yet; each batch is durable as soon as it is done.
+
+    Args:
+        catalog: the lake.
+        reference: of the model.
+        data: NAME or NAME@VERSION.
+        into: the data set of results, made if need be; a sample's result has its id.
+        settings: of the session.
+        where: SQL; only samples for which it holds.
+        system: that the model must be of; any without.
+        workers: replicas of the model; as many as there are cores, or accelerators, without.
+
+    Raises:
+        InvalidSetting: ``into`` holds results of another model.
+    """  # fmt: skip
+    model, method, dataset, config = _opened(catalog, reference, data, system)
+    check_data(method, dataset, config, labelled=False)
+    source = Source(dataset.name, dataset.version)
+    fields: list[Field] = [
+        *method.results(config),
+        ScalarField("error", pa.string(), description="why there is no result"),
+    ]
+    target = catalog.create(
+        into,
+        modality="table",
+        fields=fields,
+        description=f"predictions of {model.reference} for {source}",
+        attributes={"model": model.reference},
+        sources=[source, model.source],
+        exist_ok=True,
+    )
+    held = target.attributes.get("model")
+    if held != model.reference:
+        raise InvalidSetting(
+            f"data set {into!r} holds results of {held or 'something else'}, not of {model.reference}. "
+            "Give another name with --into."
+        )
+    chosen = dataset.select(where or None, fields=_names(method, dataset, config, labelled=False))
+    ids = chosen.frame().select("id")
+    missing = ids.join(target.select(fields=[]).frame().select("id"), on="id", how="anti")
+    run = Run("predict", model.system, {"model": model.reference, "data": str(source), "into": into, "where": where},
+              inputs=(source, model.source))  # fmt: skip
+    catalog.record(run)
+    errors = 0
+    try:
+        if missing.height:
+            with ray_session(settings):
+                selection = dataset.select(pl.col("id").is_in(missing["id"].to_list()), fields=list(chosen.fields))
+                errors = _predicted_on_ray(model, selection, target, (source, model.source), run.id, workers)
+    except BaseException as error:
+        catalog.record(run.ended("failed", message=f"{type(error).__name__}: {error}"))
+        raise
+    version = target.version
+    catalog.record(run.ended("finished", outputs=[Source(into, version)]))
+    return Prediction(run.id, into, version, missing.height, ids.height - missing.height, errors)
+
+
+def _opened(catalog: Catalog, reference: str, data: str, system: str) -> tuple[Model, Method, Dataset, Any]:
+    from sensorium.jobs.training import configuration
+
+    model = catalog.model(reference)
+    if system and model.system != system:
+        raise InvalidSetting(
+            f"model {model.reference} is of the system {model.system!r}, not {system!r}. Name that system, or another model."
+        )
+    method = method_of(model.system, "predict")
+    dataset = catalog.dataset(data)
+    pinned = catalog.dataset(dataset.name, dataset.version)
+    return model, method, pinned, configuration.from_json(method.config, model.configuration)
+
+
+def _names(method: Method, dataset: Dataset, config: Any, *, labelled: bool) -> list[str]:
+    wanted = [*method.fields(config), *([method.target(config)] if labelled else [])]
+    return [name for name in dict.fromkeys(wanted) if name in dataset.fields]
+
+
+def _learnt(model: Model, dataset: str) -> list[str]:
+    """Ids of ``dataset`` that the model was fitted or chosen on."""
+    if "split.parquet" not in model.files or dataset not in {source.dataset for source in model.sources}:
+        return []
+    split = Split.read(pl.read_parquet(io.BytesIO(model.read("split.parquet"))))
+    return [*split.train, *split.validation]
+
+
+# -- on Ray -----------------------------------------------------------------------------------------------------------
+
+
+def _replicas(workers: int) -> tuple[int, float]:
+    """How many replicas, and the accelerators of each."""
+    ray = require("ray", "predict in bulk")
+    resources = ray.cluster_resources()
+    gpus = int(resources.get("GPU", 0))
+    return workers or max(1, gpus or int(resources.get("CPU", 1))), 1.0 if gpus else 0.0
+
+
+def _on_replicas(selection: Selection, replica: type[Any], arguments: tuple[Any, ...], workers: int) -> Iterator[Any]:
+    """Batches of the samples through replicas of a model."""
+    ray = require("ray.data", "predict in bulk")
+    count, gpus = _replicas(workers)
+    count = max(1, min(count, -(-len(selection) // _BATCH)))
+    done = selection.ray(batch=_BATCH).map_batches(
+        replica,
+        fn_constructor_args=arguments,
+        batch_size=_BATCH,
+        batch_format="numpy",
+        compute=ray.ActorPoolStrategy(size=count),
+        num_cpus=0 if gpus else 1,
+        num_gpus=gpus,
+        max_restarts=_RESTARTS,
+        max_task_retries=_RESTARTS,
+    )
+    yield from done.iter_batches(batch_size=None, prefetch_batches=0)
+
+
+def _scored_on_ray(model: Model, selection: Selection, workers: int) -> pl.DataFrame:
+    rows: list[dict[str, Any]] = []
+    with progress("evaluate", total=len(selection), unit="samples") as bar:
+        for batch in _on_replicas(selection, _ScoringReplica, (model, dict(selection.declaration.attributes)), workers):
+            found = [json.loads(text) for text in batch["row"]]
+            rows += [row for row in found if row]
+            bar.advance(len(found))
+    return pl.DataFrame(sorted(rows, key=lambda row: str(row["id"])), infer_schema_length=None)
+
+
+def _predicted_on_ray(
+    model: Model, selection: Selection, target: Dataset, sources: tuple[Source, ...], run: str, workers: int
+) -> int:
+    from sensorium.actors import committer
+
+    commit = committer.start(target.storage, target.name, sources=sources, run=run)
+    attributes = dict(selection.declaration.attributes)
+    errors = 0
+    with progress("predict", total=len(selection), unit="samples") as bar:
+        arguments = (model, attributes, target, commit)
+        for batch in _on_replicas(selection, _PredictingReplica, arguments, workers):
+            errors += int(batch["errors"].sum())
+            bar.advance(int(batch["samples"].sum()))
+            if errors:
+                bar.note(f"{errors} errors")
+    return errors
+
+
+class _Replica:
+    """A model in an actor."""
+
+    def __init__(self, model: Model, attributes: Mapping[str, Any]) -> None:
+        import torch
+
+        torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
+        self._method, self._fitted = load_model(model)
+        self._attributes = attributes
+
+    def _samples(self, batch: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+        columns = {name: [_plain(value) for value in values] for name, values in batch.items()}
+        return samples_of(columns, self._attributes)
+
+    def _results(self, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Results of all samples; one that cannot be predicted does not spoil the others."""
+        try:
+            return self._method.predict(self._fitted, samples)
+        except SensoriumError:
+            pass
+        results = []
+        for sample in samples:
+            try:
+                results += self._method.predict(self._fitted, [sample])
+            except SensoriumError as error:
+                results.append({"error": str(error)})
+        return results
+
+
+class _ScoringReplica(_Replica):
+    """Predicts and scores; only small rows come back."""
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
+        samples = self._samples(batch)
+        rows = []
+        for sample, result in zip(samples, self._results(samples), strict=True):
+            if "error" in result:
+                logger.warning("left out: %s", result["error"])
+                rows.append("{}")
+                continue
+            scored = self._method.score(self._fitted, sample, result)
+            rows.append(json.dumps({"id": sample["id"], **scored}) if scored is not None else "{}")
+        return {"row": rows}
+
+
+class _PredictingReplica(_Replica):
+    """Predicts, writes what it found to the lake, and hands the rows to the committer."""
+
+    def __init__(self, model: Model, attributes: Mapping[str, Any], target: Dataset, commit: Any) -> None:
+        super().__init__(model, attributes)
+        self._storage, self._declaration, self._commit = target.storage, target.declaration, commit
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[int]]:
+        ray = require("ray", "predict in bulk")
+        samples = self._samples(batch)
+        results = self._results(samples)
+        checked = [
+            check_sample(self._declaration, {**result, "id": sample["id"]}, open_to_new=False)
+            for sample, result in zip(samples, results, strict=True)
+        ]
+        rows, declared = payload_rows(self._storage, self._declaration, checked)
+        ray.get(self._commit.append.remote(rows, declared))
+        return {"samples": [len(samples)], "errors": [sum("error" in result for result in results)]}
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy scalar as Python's own; arrays and others as they are."""
+    return value.item() if isinstance(value, np.generic) else value

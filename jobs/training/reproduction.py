@@ -1,0 +1,183 @@
+"""The experiment behind a system's claim: run it, write table, figures and verdict where people find them."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from sensorium.catalog.declaration import Source
+from sensorium.catalog.lineage import Run, environment
+from sensorium.platform import systems
+from sensorium.platform.tables import markdown
+
+if TYPE_CHECKING:
+    from sensorium.catalog.lake import Catalog
+    from sensorium.platform.settings import Settings
+
+__all__ = ["Finding", "Reproduced", "Reproduction", "Section", "reproduce"]
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What an experiment is given.
+
+    Attributes:
+        catalog: the lake, with whatever data the experiment finds or makes there.
+        settings: of the session.
+        quick: minutes instead of hours: fewer seeds, folds or epochs, which the report says.
+        data: NAME or NAME@VERSION of the data set; empty for the experiment's own choice.
+        seeds: repetitions; 0 for the experiment's own choice.
+    """
+
+    catalog: Catalog
+    settings: Settings
+    quick: bool = False
+    data: str = ""
+    seeds: int = 0
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table of a report.
+
+    Attributes:
+        title: above it.
+        table: its rows.
+        note: what is below it: how it was measured, on what, and what it shows.
+    """
+
+    title: str
+    table: pl.DataFrame
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What an experiment found.
+
+    Attributes:
+        claim: in one sentence.
+        shown: whether it shows here: ``yes``, ``no``, ``in part``, and why, in a sentence or two.
+        sections: tables.
+        figures: PNG files by name.
+        inputs: data sets that were used.
+    """
+
+    claim: str
+    shown: str
+    sections: tuple[Section, ...]
+    figures: Mapping[str, bytes] = field(default_factory=dict)
+    inputs: tuple[Source, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """Where a report lies.
+
+    Attributes:
+        run: its id.
+        finding: what was found.
+        folder: in the lake: ``report.md``, a Parquet file per table, the figures.
+        markdown: the report.
+    """
+
+    run: str
+    finding: Finding
+    folder: str
+    markdown: str
+
+
+def reproduce(system: str, request: Reproduction) -> Reproduced:
+    """Run the experiment of a system and write its report into the lake."""
+    experiment: Callable[[Reproduction], Finding] = systems.get(system).operation("reproduce")
+    mode = "quick" if request.quick else "full"
+    configuration = {"mode": mode, "data": request.data, "seeds": request.seeds}
+    run = Run("reproduce", system, configuration)
+    request.catalog.record(run)
+    started = time.monotonic()
+    try:
+        finding = experiment(request)
+    except BaseException as error:
+        request.catalog.record(run.ended("failed", message=f"{type(error).__name__}: {error}"))
+        raise
+    seconds = time.monotonic() - started
+    text = _markdown(system, mode, finding, seconds)
+    place = ("reports", system, mode)
+    storage = request.catalog.storage
+    for index, section in enumerate(finding.sections):
+        buffer = io.BytesIO()
+        section.table.write_parquet(buffer)
+        storage.write(buffer.getvalue(), *place, f"table_{index + 1}.parquet")
+    for name, content in finding.figures.items():
+        storage.write(content, *place, f"{name}.png")
+    storage.write(text.encode(), *place, "report.md")
+    files = ["/".join((*place, name)) for name in ("report.md", *(f"{figure}.png" for figure in finding.figures))]
+    done = run.ended("finished", metrics={"shown": finding.shown, "seconds": seconds}, files=files)
+    request.catalog.record(done)
+    return Reproduced(run.id, finding, storage.at_path(*place), text)
+
+
+def _markdown(system: str, mode: str, finding: Finding, seconds: float) -> str:
+    made = environment()
+    lines = [f"**Claim:** {finding.claim}", "", f"**Shown here:** {finding.shown}", ""]
+    for section in finding.sections:
+        lines += [f"**{section.title}**", "", _table(section.table), ""]
+        if section.note:
+            lines += [section.note, ""]
+    used = ", ".join(str(source) for source in finding.inputs)
+    what = f"`sensorium reproduce {system}{' --quick' if mode == 'quick' else ''}`"
+    lines += [
+        f"Made by {what} in {_duration(seconds)} on {made['cores']} cores ({made['machine']}, torch "
+        f"{made.get('torch', 'none')}){', from ' + used if used else ''}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _table(table: pl.DataFrame) -> str:
+    rows = [[_short(value) for value in row] for row in table.iter_rows()]
+    return markdown(table.columns, rows)
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return str(value)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def report_text(catalog: Catalog, system: str, mode: str) -> str:
+    """The report that the lake holds.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    return catalog.storage.read("reports", system, mode, "report.md").decode()
+
+
+def json_of(reproduced: Reproduced) -> str:
+    """A report for programs."""
+    finding = reproduced.finding
+    tables = {section.title: section.table.to_dicts() for section in finding.sections}
+    return json.dumps(
+        {
+            "run": reproduced.run,
+            "claim": finding.claim,
+            "shown": finding.shown,
+            "folder": reproduced.folder,
+            "tables": tables,
+        }
+    )
