@@ -24,7 +24,11 @@ from sensorium.platform.systems import GROUP, System
 from sensorium.platform.tables import markdown
 
 ROOT = Path(__file__).resolve().parent.parent
-_COMMANDS = ["", "catalog", "sweep", "sweep machine_quality", "systems", "demo"]
+_COMMANDS = [
+    *("", "catalog", "fit", "evaluate", "predict", "reproduce"),
+    *("models", "models list", "models show", "models promote", "models export"),
+    *("sweep", "sweep machine_quality", "systems", "demo"),
+]
 
 
 def demo_table(catalog: Catalog) -> str:
@@ -108,6 +112,14 @@ def filled(text: str, name: str, content: str) -> str:
     return found
 
 
+def reproduction(system: str, mode: str = "quick") -> None:
+    """Put the report of ``sensorium reproduce SYSTEM`` from the lake into the system's README."""
+    catalog = Catalog(Settings.load().lake)
+    readme = ROOT / "jobs" / system / "README.md"
+    report = catalog.storage.read("reports", system, mode, "report.md").decode().strip()
+    readme.write_text(filled(readme.read_text(), "reproduce", report))
+
+
 def main() -> None:
     """Run the demo in ./lake and rewrite README.md, docs/cli.md and docs/images."""
     catalog = Catalog(ROOT / "lake")
@@ -124,4 +136,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["reproduce"]:
+        reproduction(*sys.argv[2:])
+    else:
+        main()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
 
+from sensorium.catalog.cli import open_catalog
 from sensorium.platform import plugins
 from sensorium.platform.cli import state
 from sensorium.platform.systems import GROUP, System, get
+
+if TYPE_CHECKING:
+    from sensorium.catalog.lake import Catalog
 
 __all__ = ["sweep", "systems"]
 
@@ -65,6 +69,7 @@ def list_systems(
         {**{system.name: system for system in PLANNED}, **installed}.values(),
         key=lambda system: (system.paper, system.name),
     )
+    fitted = _fitted(open_catalog(context))
     rows = [
         {
             "paper": system.paper,
@@ -72,6 +77,7 @@ def list_systems(
             "title": system.title,
             "modality": system.modality,
             "offers": ", ".join(system.operations) if system.name in installed else "planned",
+            "models": ", ".join(fitted.get(system.name, [])),
             "needs": system.needs,
             "claim": system.claim,
         }
@@ -80,14 +86,35 @@ def list_systems(
     if name is None:
         frame = pl.DataFrame(rows)
         if not state(context).json:
-            frame = frame.select("paper", "name", "title", "modality", "offers")
+            frame = frame.select("paper", "name", "title", "modality", "offers", "models")
         print_table(frame, as_json=state(context).json)
         return
     chosen = [row for row in rows if row["name"] == name]
     if not chosen:
         names = [str(row["name"]) for row in rows]
         raise UnknownPlugin(f"there is no system {name!r}. {close_matches(name, names)}".rstrip())
+    settings = _settings(installed[name]) if name in installed else []
     if state(context).json:
-        print_table(pl.DataFrame(chosen), as_json=True)
-    else:
-        print_rows(["", ""], [[key, str(value)] for key, value in chosen[0].items()])
+        print_table(pl.DataFrame([{**chosen[0], "settings": dict(settings)}], strict=False), as_json=True)
+        return
+    print_rows(["", ""], [[key, str(value)] for key, value in chosen[0].items()])
+    if settings:
+        print_rows(["setting", "default"], [[path, value] for path, value in settings])
+
+
+def _fitted(catalog: Catalog) -> dict[str, list[str]]:
+    """Names of the lake's models by system."""
+    found: dict[str, list[str]] = {}
+    for name, system in catalog.models().select("name", "system").unique().sort("name").iter_rows():
+        found.setdefault(system, []).append(name)
+    return found
+
+
+def _settings(system: System) -> list[tuple[str, str]]:
+    """What ``--set`` can change in a fitted system, with the defaults."""
+    if "fit" not in system.operations:
+        return []
+    from sensorium.jobs.training.configuration import paths
+    from sensorium.jobs.training.method import method_of
+
+    return [(path, str(value)) for path, value in paths(method_of(system.name).config())]

@@ -108,7 +108,9 @@ class _ValueUnit(nn.Module):
         """``x`` [N, hidden]; ``times``, ``query`` and ``key`` [V, H, D], the embedding and its two maps."""
         query, key = _rows(query, batch.visit), _rows(key, batch.visit)  # [N, H, D]
         # [N, H, E]
-        value = self.value(x).unflatten(-1, (self.heads, -1)) if self.observed else self.value(times)[batch.visit]
+        value = (
+            self.value(x).unflatten(-1, (self.heads, -1)) if self.observed else _rows(self.value(times), batch.visit)
+        )
         if not self.kernelised:
             more_query, more_key = self.content(x).unflatten(-1, (2, self.heads, -1)).unbind(1)
             query = (query + more_query) / math.sqrt(query.shape[-1])
@@ -173,7 +175,7 @@ class _DensityUnit(nn.Module):
 
         # of all variables at a visit, those that were observed then
         summed = map_tiles(weigh, stacks, heads * count, PAIR_BUDGET).flatten(0, 1)
-        density = summed.flatten(1)[rows[batch.visit] * batch.variables + batch.variable]  # [N, H·M]
+        density = _rows(summed.flatten(1), rows[batch.visit] * batch.variables + batch.variable)  # [N, H·M]
         return self.embed(density.log1p())
 
 

@@ -147,7 +147,8 @@ def summary_features(
     """[n, K·9 + F] of each sample: :data:`FEATURES` of its variables (variable after variable), then its statics.
 
     NaN where there is no observation (count is 0 there), where a slope (least squares, per hour) has no two times, and where
-    a static is missing: for boosted trees, which know what to do with it (scikit-learn's, only if a column is not NaN throughout).
+    a static is missing: for boosted trees, which know what to do with it (scikit-learn's refuse a column that is NaN
+    throughout).
     """
     rows = [
         np.concatenate([_summary(sample, variables).T.ravel(), static_vector(sample, statics)]) for sample in samples

@@ -19,7 +19,7 @@ from sensorium.jobs.eeg_obesity import drawing
 from sensorium.jobs.eeg_obesity.comparison import Looked, look
 from sensorium.jobs.eeg_obesity.config import EegConfig
 from sensorium.jobs.eeg_obesity.impurity import first_quartile
-from sensorium.jobs.eeg_obesity.method import statistics, summarise
+from sensorium.jobs.eeg_obesity.method import statistics
 from sensorium.jobs.training.configuration import overridden
 from sensorium.jobs.training.fit import CrossValidation, FitRequest, cross_validate
 from sensorium.jobs.training.measures import Figure, Statistic, Weights, with_intervals
@@ -55,6 +55,8 @@ _PAPER = {
 }
 #: section 3.2 of the paper
 _PAPER_IMPURITY = {"VAE features": 0.220, "EEGNet": 0.247}
+#: of the figures of a fit, those that the tables give: by recording, by epoch
+_SHOWN_FIGURES = ("recording_accuracy", "epoch_balanced_accuracy")
 #: subjects in the lower row of the t-SNE figure (Fig. 3)
 _SHOWN = 8
 
@@ -183,9 +185,10 @@ def _accuracy_table(found: _Experiment) -> pl.DataFrame:
     for key in order:
         rows = found.rows[key]
         folds = [_values(part) for part in rows.partition_by("fold")]
-        figures = summarise(rows, found.config)
+        all_of_them = statistics(rows)
+        votes, epochs = _SHOWN_FIGURES
+        figures = with_intervals({name: all_of_them[name] for name in _SHOWN_FIGURES}, rows["group"].to_numpy())
         paper = _PAPER.get(key, (None, None))
-        votes, epochs = "recording_accuracy", "epoch_balanced_accuracy"
         network = key[1] in (_CNN, _END_TO_END)
         lines.append(
             {
@@ -195,7 +198,7 @@ def _accuracy_table(found: _Experiment) -> pl.DataFrame:
                 "95 % interval over subjects": _interval(figures[votes]),
                 "epochs right, mean of classes": _spread([fold[epochs] for fold in folds]),
                 "95 % interval": _interval(figures[epochs]),
-                "AUROC of recordings": f"{figures['recording_auroc'].value:.3f}" if network else "",
+                "AUROC of recordings": f"{_values(rows)['recording_auroc']:.3f}" if network else "",
                 "paper: subjects": paper[0],
                 "paper: epochs": paper[1],
             }
@@ -257,8 +260,7 @@ def _paired(found: _Experiment, other: _Key) -> dict[str, Figure]:
 
         return statistic
 
-    names = ("recording_accuracy", "epoch_balanced_accuracy")
-    return with_intervals({name: difference(name) for name in names}, ours["group"].to_numpy())
+    return with_intervals({name: difference(name) for name in _SHOWN_FIGURES}, ours["group"].to_numpy())
 
 
 def _difference_table(found: _Experiment) -> pl.DataFrame:

@@ -11,7 +11,6 @@ import heapq
 import json
 import logging
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,7 @@ from sensorium.catalog.fields import Field, ScalarField
 from sensorium.catalog.lineage import Run
 from sensorium.jobs import image_metrics
 from sensorium.jobs.machine_quality.cells import Cell, error_rows, evaluate_image, key, schema
+from sensorium.jobs.retries import map_batches
 from sensorium.platform.errors import CorruptData, InvalidSetting, StorageError
 from sensorium.platform.progress import progress
 
@@ -237,12 +237,8 @@ def _run_blocks(catalog: Catalog, plan: SweepPlan, run: str) -> tuple[int, int, 
     )
     blocks = _blocks(plan.missing, _costs(target), config.block_seconds, _cores())
     items = [work.item(block) for block in blocks]
-    with warnings.catch_warnings():
-        # deprecated, but in this release nothing else bounds how often a task that kills its worker is tried again
-        warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
-        done = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-            work, batch_size=None, num_cpus=1, ray_remote_args_fn=lambda: {"max_retries": _RETRIES}
-        )
+    blocks_of_work = ray.data.from_items(items, override_num_blocks=len(items))
+    done = map_batches(blocks_of_work, work, retries=_RETRIES, batch_size=None, num_cpus=1)
     computed, errors, seconds = 0, 0, 0.0
     with progress("sweep", total=plan.missing.height, unit="cells") as bar:
         for batch in done.iter_batches(batch_size=None, prefetch_batches=0):

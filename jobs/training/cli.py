@@ -328,12 +328,15 @@ def show(context: typer.Context, model: str = _REFERENCE) -> None:
     if state(context).json:
         typer.echo(json.dumps(content, ensure_ascii=False))
         return
-    print_rows(["", ""], [[key, _shortened(value)] for key, value in content.items()])
+    print_rows(["", ""], [row for key, value in content.items() for row in _lines(key, value)])
 
 
-def _shortened(value: Any) -> str:
+def _lines(key: str, value: Any) -> list[list[str]]:
+    """A value in a line, or a nested one in several."""
+    if isinstance(value, dict):
+        return [row for name, part in value.items() for row in _lines(f"{key}.{name}", part)]
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 600 else text[:599] + "…"
+    return [[key, text if len(text) <= 100 else text[:99] + "…"]]
 
 
 @models.command()

@@ -220,6 +220,7 @@ def _run(catalog: Catalog, request: FitRequest, settings: Settings, method: Meth
     if request.workers == 0:
         recorder: Any = Recorder(records)
         return _recorded(catalog, request, method, run, job, recorder)
+    launch.prepare_workers()
     with ray_session(settings):
         from sensorium.actors import run_tracker
 

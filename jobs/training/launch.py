@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,13 +18,13 @@ if TYPE_CHECKING:
     from sensorium.jobs.training.loop import Curves
     from sensorium.jobs.training.worker import Job, Outcome
 
-__all__ = ["in_process", "on_tasks", "on_workers"]
+__all__ = ["in_process", "on_tasks", "on_workers", "prepare_workers"]
 
 logger = logging.getLogger(__name__)
 
 #: Ray Train's own intervals are for fits of hours; these take seconds off a small one
 _QUICK = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
@@ -71,6 +74,18 @@ def _task(job: Job, after: Callable[[Job], Any] | None) -> tuple[Outcome, Any]:
     return outcome, None if after is None else after(job)
 
 
+def prepare_workers() -> None:
+    """Import Ray Train in a thread, while the session starts."""
+    for name, value in _QUICK.items():
+        os.environ.setdefault(name, value)
+
+    def load() -> None:
+        with contextlib.suppress(ImportError):  # told where it is used
+            importlib.import_module("ray.train.torch")
+
+    threading.Thread(target=load, name="sensorium-import", daemon=True).start()
+
+
 def on_workers(job: Job, workers: int, curves: Curves | None = None) -> None:
     """Fit on ``workers`` workers of Ray Train, on accelerators where the cluster has one for each.
 
@@ -81,8 +96,6 @@ def on_workers(job: Job, workers: int, curves: Curves | None = None) -> None:
         WorkerFailed: workers were lost again and again.
     """
     ray = require("ray", "fit on several workers")
-    for name, value in _QUICK.items():
-        os.environ.setdefault(name, value)
     require("ray.train", "fit on several workers")
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer

@@ -258,18 +258,20 @@ def _replicas(workers: int) -> tuple[int, float]:
 def _on_replicas(selection: Selection, replica: type[Any], arguments: tuple[Any, ...], workers: int) -> Iterator[Any]:
     """Batches of the samples through replicas of a model."""
     ray = require("ray.data", "predict in bulk")
+    from sensorium.jobs.retries import map_batches
+
     count, gpus = _replicas(workers)
     count = max(1, min(count, -(-len(selection) // _BATCH)))
-    done = selection.ray(batch=_BATCH).map_batches(
+    done = map_batches(
+        selection.ray(batch=_BATCH),
         replica,
+        retries=_RESTARTS,
         fn_constructor_args=arguments,
         batch_size=_BATCH,
         batch_format="numpy",
         compute=ray.ActorPoolStrategy(size=count),
         num_cpus=0 if gpus else 1,
         num_gpus=gpus,
-        max_restarts=_RESTARTS,
-        max_task_retries=_RESTARTS,
     )
     yield from done.iter_batches(batch_size=None, prefetch_batches=0)
 

@@ -187,6 +187,15 @@ def test_each_architecture_learns_a_rhythm(architecture: str, accuracy: float, t
     assert {"recordings.png", "confusion.png"} <= set(report.model.files)
 
 
+def test_half_precision(tmp_path: Path) -> None:
+    """What accelerators compute in; losses and votes stay in float32."""
+    half = {"vae_fit.precision": "bfloat16", "fit.precision": "bfloat16"}
+    report = fitted_on(filled(tmp_path / "lake", pairs()), overridden(SMALL, half))
+    weights = weights_of(report)
+    assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in weights.values())
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in weights.values())
+
+
 # -- predictions ------------------------------------------------------------------------------------------------------
 
 
