@@ -20,6 +20,7 @@ from deltalake import write_deltalake
 
 from sensorium.catalog import Catalog, Dataset
 from sensorium.platform.tables import print_rows
+from tests.benchmarks.fits import fits, live
 
 ROUNDS = 5
 IMAGES, SHAPE = 400, (256, 256, 3)
@@ -179,7 +180,8 @@ def sweep(folder: Path) -> None:
 
 
 def main() -> None:
-    for part in (payload, commits, queries, sweep):
+    parts = {part.__name__: part for part in (payload, commits, queries, sweep, fits, live)}
+    for part in [parts[name] for name in sys.argv[1:]] or parts.values():
         with tempfile.TemporaryDirectory(prefix="sensorium-bench-") as folder:
             part(Path(folder))
 
