@@ -7,7 +7,7 @@ fold's training part; the networks whose features are taken never saw its test p
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,11 +39,12 @@ class Looked:
         rows: by simple classifier, rows of :func:`.score_row` with ``id`` for the recordings of the test part.
         held_out: dichotomy impurity [D] on the epochs of the test part.
         everything: the same on all N epochs, as the paper has it.
-        shuffled: mean impurity on the test part when the recordings' labels are shuffled.
+        shuffled: mean impurity on the test part when the labels of its epochs are shuffled.
         points: features of all epochs [N, 50], for t-SNE.
         labels: class of each of these.
         ids: recording of each of these.
-        importance: of the electrodes by class [K, C]; None where there is no encoder.
+        importance: of the electrodes by class [K, C]; None where there is no autoencoder.
+        reconstructed: share of the test part's squared signal that the autoencoder gives back; None where there is none.
     """
 
     rows: dict[str, list[dict[str, Any]]]
@@ -54,16 +55,20 @@ class Looked:
     labels: npt.NDArray[np.int64]
     ids: list[str]
     importance: npt.NDArray[np.float64] | None = None
+    reconstructed: float | None = None
 
 
 @dataclass
 class _Part:
-    """Epochs of a part of the data: features [n, D], classes [n], recordings [n], importance [n, C] or [n, 0]."""
+    """Epochs of a part of the data: features [n, D], classes [n], recordings [n]; with an autoencoder also what it says of
+    the electrodes [n, C], and how much of each epoch it misses [n, 2] (squared error, squared signal).
+    """
 
     features: Floats
     labels: npt.NDArray[np.int64]
-    ids: list[str] = field(default_factory=list)
-    importance: Floats = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    ids: list[str]
+    importance: Floats | None = None
+    missed: Floats | None = None
 
 
 def classifiers(config: EegConfig, seed: int) -> dict[str, Any]:
@@ -100,10 +105,13 @@ def look(job: Job) -> Looked:
     features = np.concatenate([part.features for part in parts.values()])
     labels = np.concatenate([part.labels for part in parts.values()])
     rows = {} if config.architecture == "eegnet" else _classified(train, test, fitted)
-    importance = None
-    if "vae" in fitted.modules:
-        outputs = np.concatenate([part.importance for part in parts.values()]).astype(np.float64)
-        importance = np.stack([outputs[labels == label].mean(axis=0) for label in np.unique(labels)])
+    outputs = [part.importance for part in parts.values() if part.importance is not None]
+    importance = reconstructed = None
+    if outputs and test.missed is not None:
+        levels = np.concatenate(outputs).astype(np.float64)
+        importance = np.stack([levels[labels == label].mean(axis=0) for label in np.unique(labels)])
+        error, signal = test.missed.sum(axis=0, dtype=np.float64)
+        reconstructed = float(1 - error / signal)
     return Looked(
         rows=rows,
         held_out=dichotomy_impurity(test.features, test.labels),
@@ -113,25 +121,36 @@ def look(job: Job) -> Looked:
         labels=labels,
         ids=[identifier for part in parts.values() for identifier in part.ids],
         importance=importance,
+        reconstructed=reconstructed,
     )
 
 
 def _gathered(selection: Selection, fitted: Fitted) -> _Part:
     config, classes = fitted.config, list(fitted.preprocessing["classes"])
-    found = features_of(fitted)
-    features, labels, ids, importance = [], [], [], []
+    found = {"features": features_of(fitted)}
+    if "vae" in fitted.modules:
+        found["importance"] = fitted.modules["vae"].encoder.channel_outputs
+        found["missed"] = _missed(fitted)
+    parts: dict[str, list[Floats]] = {name: [] for name in found}
+    labels: list[int] = []
+    ids: list[str] = []
     for sample in data.read_samples(selection):
         epochs = torch.from_numpy(data.prepared(sample, config, fitted.preprocessing))
-        features.append(data.featurised(epochs, found, fitted.device).flatten(1).numpy())
+        for name, function in found.items():
+            parts[name].append(data.featurised(epochs, function, fitted.device).flatten(1).numpy())
         labels += [classes.index(str(sample[config.target]))] * len(epochs)
         ids += [str(sample["id"])] * len(epochs)
-        if "vae" in fitted.modules:
-            outputs = fitted.modules["vae"].encoder.channel_outputs
-            importance.append(data.featurised(epochs, outputs, fitted.device).numpy())
-    part = _Part(np.concatenate(features), np.array(labels), ids)
-    if importance:
-        part.importance = np.concatenate(importance)
-    return part
+    return _Part(labels=np.array(labels), ids=ids, **{name: np.concatenate(own) for name, own in parts.items()})
+
+
+def _missed(fitted: Fitted) -> data.Featuriser:
+    """Squared error of the reconstruction, and squared signal, of each epoch."""
+
+    def missed(epochs: torch.Tensor) -> torch.Tensor:
+        reconstruction = fitted.modules["vae"](epochs)[0]
+        return torch.stack([(reconstruction - epochs).square().sum(dim=(1, 2)), epochs.square().sum(dim=(1, 2))], dim=1)
+
+    return missed
 
 
 def _classified(train: _Part, test: _Part, fitted: Fitted) -> dict[str, list[dict[str, Any]]]:
@@ -158,11 +177,7 @@ def _rows(test: _Part, probabilities: npt.NDArray[np.float64]) -> list[dict[str,
 
 
 def _shuffled(test: _Part, seed: int) -> float:
-    """Mean impurity with the labels of whole recordings shuffled: what features that know nothing of the classes have."""
+    """Mean impurity with the labels of the epochs shuffled: what features that know nothing of the classes have."""
     random = np.random.default_rng(seed)
-    names, first, member = np.unique(test.ids, return_index=True, return_inverse=True)
-    found = []
-    for _ in range(_SHUFFLES):
-        shuffled = random.permutation(test.labels[first])[member]
-        found.append(dichotomy_impurity(test.features, shuffled).mean())
-    return float(np.mean(found)) if len(names) > 1 else float("nan")
+    found = [dichotomy_impurity(test.features, random.permutation(test.labels)).mean() for _ in range(_SHUFFLES)]
+    return float(np.mean(found))

@@ -189,6 +189,9 @@ def embedding_figure(
                 lower.scatter(place[of_person, 0], place[of_person, 1], s=14, marker=mark, color=colour, linewidths=0.8)
         upper.set_title(title)
         upper.legend(loc="best", fontsize=7)
+        for index, kind in enumerate(kinds):  # without a colour: those are the subjects'
+            lower.scatter([], [], s=14, marker="+o"[index % 2], color="black", linewidths=0.8, label=kind)
+        lower.legend(loc="best", fontsize=7, title=f"{len(persons)} subjects by colour", title_fontsize=7)
         for axes in (upper, lower):
             axes.set(xticks=[], yticks=[])
     return figure
@@ -208,10 +211,11 @@ def impurity_figure(impurities: Mapping[str, npt.ArrayLike]) -> Figure:
     """The best quarter of each method's features, by ascending impurity (Fig. 4); the legend gives the mean over all."""
     figure = _figure(1, width=1.5)
     axes = figure.add_subplot()
-    for name, values in impurities.items():
+    for index, (name, values) in enumerate(impurities.items()):
         best = first_quartile(values)
         mean = float(np.mean(np.asarray(values)))
-        axes.plot(np.linspace(0, 25, len(best)), best, label=f"{name} (mean of all {mean:.3f})")
+        line = ("-", "--", ":", "-.")[index % 4]  # curves may lie on one another
+        axes.plot(np.linspace(0, 25, len(best)), best, line, label=f"{name} (mean of all {mean:.4f})")
     axes.set(xlabel="features, best first (%)", ylabel="dichotomy impurity")
     axes.legend()
     return figure

@@ -135,7 +135,7 @@ def experiment(vae: float, raw: float, impurities: tuple[float, float]) -> repro
         rows={
             ("VAE features", "1-D CNN"): rows(vae),
             ("raw signals", "1-D CNN"): rows(raw),
-            ("EEGNet", "EEGNet's own"): rows(0.5),
+            ("EEGNet", "its own"): rows(0.5),
         },
         looked={
             "VAE features": looked(impurities[0]),
@@ -188,6 +188,6 @@ def test_the_whole_experiment(catalog: Catalog, monkeypatch: pytest.MonkeyPatch)
     assert finding.shown.split(".")[0] in ("yes", "no", "in part")
     assert set(finding.figures) == {"tsne", "impurity", "importance", "importance_net"}
     assert all(content.startswith(b"\x89PNG") for content in finding.figures.values())
-    assert "not obesity" in finding.sections[0].note.replace("not \nobesity", "not obesity")
-    assert "quick run has 2 folds" in finding.sections[0].note
+    assert "not obesity" in finding.sections[0].note
+    assert "2 folds (10), batches of" in finding.sections[0].note
     assert [str(source) for source in finding.inputs] == ["eeg@1"]
