@@ -77,6 +77,8 @@ def _matches(source: Source) -> float:
 
 
 def _plan(source: Source) -> Iterator[Item]:
+    if not source.path.exists():
+        raise UnreadableFile(f"{source.path}: there is no such file or folder. Check the path.")
     batches = _batches(source)
     if not batches:
         raise UnreadableFile(f"{source.path}: holds no batch1.dat, batch2.dat … (or .csv). Name the folder that does.")

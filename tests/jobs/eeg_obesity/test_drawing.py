@@ -92,4 +92,4 @@ def test_curves_are_the_best_quarter() -> None:
     values = RANDOM.uniform(0, 0.25, 80)
     line = drawing.impurity_figure({"VAE": values}).axes[0].get_lines()[0]
     assert np.asarray(line.get_ydata()).tolist() == np.sort(values)[:20].tolist()
-    assert f"{values.mean():.3f}" in str(line.get_label())
+    assert f"{values.mean():.4f}" in str(line.get_label())
