@@ -11,14 +11,14 @@ LAKE ?= ./lake
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo    build ./lake from real photographs and sweep it (SERVE=0: stop before serving)"
+	@echo "make demo    build ./lake from real photographs, sweep it, fit two small systems (SERVE=0: stop before serving)"
 	@echo "make test    the whole test suite, as CI runs it"
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   benchmarks; prints ratios against a peer or a physical limit"
 	@echo "make docs    regenerate the tables, figures and command reference of the documentation"
 	@echo "make clean   remove .venv, ./lake and caches"
 
-# what the main job needs: no torch, no front end
+# what the main job needs: no front end
 $(VENV)/.demo: $(PINS)
 	@sh infra/check_system.sh $(PYTHON)
 	$(PYTHON) -m venv $(VENV)

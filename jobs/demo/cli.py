@@ -6,11 +6,15 @@ import os
 import shutil
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import typer
 
 from sensorium.platform.cli import state
 from sensorium.platform.tables import print_table
+
+if TYPE_CHECKING:
+    from sensorium.jobs.training.fit import FitReport
 
 __all__ = ["app"]
 
@@ -33,14 +37,17 @@ def demo(
 
     started = time.monotonic()
     catalog = open_catalog(context)
-    typer.echo(f"1/3 filling {catalog.storage.url}")
+    typer.echo(f"1/4 filling {catalog.storage.url}")
     for name, (added, skipped, seconds) in steps.build_lake(catalog).items():
         label = f"{name} (simulated)" if steps.DATASETS[name].simulated else name
         typer.echo(f"    {label}: {added} samples added, {skipped} there already ({seconds:.1f} s)")
-    typer.echo("2/3 sweeping the photographs through JPEG and x264 on Ray Data")
+    typer.echo("2/4 sweeping the photographs through JPEG and x264 on Ray Data")
     report, figure = steps.sweep_photographs(catalog, state(context).settings)
     typer.echo(f"    {report.computed} cells computed, {report.present} there already, {report.errors} errors")
-    typer.echo("3/3 drawing contact sheets")
+    typer.echo("3/4 fitting two small systems, on simulated data")
+    for chosen in steps.FITS:
+        _tell_fit(chosen.system, steps.fit_small(catalog, state(context).settings, chosen))
+    typer.echo("4/4 drawing contact sheets")
     sheets = steps.draw_sheets(catalog)
     typer.echo()
     print_table(catalog.datasets().select("name", "modality", "samples", "bytes", "version"), as_json=False)
@@ -55,7 +62,20 @@ def demo(
     lake = f"--lake {catalog.storage.url} " if catalog.storage.url != "./lake" else ""
     typer.echo(f"  {program} {lake}catalog show photographs")
     typer.echo(f"  {program} {lake}catalog show {steps.SWEEP}")
+    typer.echo(f"  {program} {lake}models list")
     if serve:
         typer.echo("The application (web front end and REST API) is not part of this version; nothing is served.")
     if report.errors:
         raise typer.Exit(1)
+
+
+def _tell_fit(system: str, report: FitReport | None) -> None:
+    """What a fit of the demo came to."""
+    if report is None:
+        typer.echo(f"    {system}: its model is there already")
+        return
+    name, figure = next(iter(report.figures.items()))
+    typer.echo(
+        f"    {report.model.reference}: {report.outcome.steps} steps in {report.outcome.seconds:.1f} s; {name} {figure} on the "
+        f"test part of simulated data; run {report.run}"
+    )

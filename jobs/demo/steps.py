@@ -17,9 +17,10 @@ from sensorium.jobs.machine_quality.config import SweepConfig, parse_qualities
 if TYPE_CHECKING:
     from sensorium.catalog.lake import Catalog
     from sensorium.jobs.machine_quality.sweep import SweepReport
+    from sensorium.jobs.training.fit import FitReport
     from sensorium.platform.settings import Settings
 
-__all__ = ["DATASETS", "SWEEP", "DemoDataset", "build_lake", "draw_sheets", "sweep_photographs"]
+__all__ = ["DATASETS", "FITS", "SWEEP", "DemoDataset", "build_lake", "draw_sheets", "fit_small", "sweep_photographs"]
 
 _SIMULATED = "simulated, by sensorium.jobs.demo.simulate"
 
@@ -114,6 +115,73 @@ def sweep_photographs(catalog: Catalog, settings: Settings) -> tuple[SweepReport
     config = sweep_config()
     report = sweep_on_ray(catalog, config, settings)
     return report, save_figure(catalog, sweep_rows(catalog, config), report.into)
+
+
+@dataclass(frozen=True)
+class DemoFit:
+    """A small fit of the demo, on simulated data.
+
+    Attributes:
+        system: that is fitted.
+        data: name of its data set.
+        seeds: so many times the system's own made-up samples.
+        settings: that make it small.
+    """
+
+    system: str
+    data: str
+    seeds: int
+    settings: tuple[str, ...]
+
+
+FITS = (
+    DemoFit(
+        "water_pollutants",
+        "water_simulated",
+        1,
+        ("network=lstm", "optimiser=adam", "lr=0.005", "stride=8", "epochs=6", "folds=4", "validation=0.34"),
+    ),
+    DemoFit(
+        "eeg_obesity",
+        "eeg_simulated",
+        2,
+        ("vae_fit.epochs=4", "fit.epochs=8", "split.folds=4", "split.validation=0.34"),
+    ),
+)
+
+
+def fit_small(catalog: Catalog, settings: Settings, chosen: DemoFit) -> FitReport | None:
+    """Fit one of :data:`FITS` in this process; None where its model is there already."""
+    from sensorium.jobs.training.configuration import overridden
+    from sensorium.jobs.training.fit import FitRequest, fit
+    from sensorium.jobs.training.method import method_of
+
+    method = method_of(chosen.system)
+    config = overridden(method.config(), chosen.settings)
+    if chosen.data not in catalog:
+        made = [method.example(config, seed) for seed in range(chosen.seeds)]
+        dataset = catalog.create(
+            chosen.data,
+            modality=method.modality(config),
+            description=f"made-up samples of {chosen.system}; simulated, by the system itself",
+            licence="Apache-2.0",
+            attributes=made[0][1],
+        )
+        group = config.split.group
+        samples = (
+            {**sample, "id": f"{seed}-{sample['id']}", group: _apart(sample[group], seed), "simulated": True}
+            for seed, (own, _) in enumerate(made)
+            for sample in own
+        )
+        dataset.append(samples, key="made-up")
+    if chosen.system in set(catalog.models()["name"]):
+        return None
+    return fit(catalog, FitRequest(chosen.system, chosen.data, config), settings)
+
+
+def _apart(group: object, seed: int) -> object:
+    """Groups of another seed are other groups."""
+    return group + 100 * seed if isinstance(group, int) else f"{seed}-{group}"
 
 
 def draw_sheets(catalog: Catalog) -> list[str]:

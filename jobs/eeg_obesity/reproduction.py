@@ -320,9 +320,9 @@ def _impurity_note(found: _Experiment) -> str:
         "Lower parts the classes better; mean ± deviation over folds. The first column is the one that decides: epochs of "
         "subjects that neither network has seen. On all epochs, as the paper has it, EEGNet has an advantage, since it was "
         "fitted with the labels of most of them. Features that know nothing of the classes have the value of the shuffled "
-        f"labels, not that of no split at all ({share * (1 - share):.4f} on all epochs; 0.25 in the paper's balanced data), since the "
-        "best of many thresholds fits a few epochs by chance. A feature is the value of one map at one of 1280 times after an "
-        "arbitrary start, so little can be expected of any alone."
+        f"labels, not that of no split at all ({share * (1 - share):.4f} on all epochs; 0.25 in the paper's balanced data), "
+        "since the best of many thresholds fits a few epochs by chance. A feature is the value of one map at one of 1280 "
+        "times after an arbitrary start, so little can be expected of any alone."
     )
 
 

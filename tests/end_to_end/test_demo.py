@@ -40,7 +40,7 @@ def test_the_photographs_are_those_in_the_packages(demo: Any) -> None:
 def test_what_is_simulated_says_so(demo: Any) -> None:
     catalog = Catalog(demo.folder / "lake")
     for row in catalog.datasets().iter_rows(named=True):
-        if row["name"] in ("phantoms", "sounds", "vital_signs", "recordings"):
+        if row["name"] not in ("photographs", "photographs_rate_distortion"):
             assert "simulated" in row["description"]
             assert all(catalog[row["name"]].select().frame()["simulated"].cast(str).str.to_lowercase().is_in(["true"]))
         else:
@@ -63,7 +63,19 @@ def test_everything_is_whole_and_derived_data_knows_its_source(demo: Any) -> Non
         assert catalog[name].verify().is_empty()
     edges = catalog.lineage("photographs_rate_distortion")
     assert set(edges["made_from"]) == {"photographs"}
-    assert catalog.runs()["state"].to_list() == ["finished"]
+    assert set(catalog.runs()["state"]) == {"finished"}
+    assert set(catalog.runs()["kind"]) == {"sweep", "fit"}
+
+
+def test_two_small_systems_are_fitted_and_recorded(demo: Any) -> None:
+    catalog = Catalog(demo.folder / "lake")
+    models = catalog.models()
+    assert set(models["name"]) == {"water_pollutants", "eeg_obesity"}
+    for name in models["name"]:
+        model = catalog.model(name)
+        assert model.metrics["steps"] > 0
+        assert f"{model.reference}: {model.metrics['steps']} steps" in demo.output
+        assert not catalog.records(model.run).is_empty()
 
 
 def test_a_second_run_has_nothing_to_do(demo: Any) -> None:
