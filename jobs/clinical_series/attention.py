@@ -120,16 +120,14 @@ class _ValueUnit(nn.Module):
             key = key + more_key
         stacks, rows = cut(batch.times, batch.offsets, self.farthest)
         reach = self.reach[:, None, None] + BORDER
-        sizes = (query.shape[-1], key.shape[-1], value.shape[-1])
-        sought = torch.cat([key, value], dim=-1)  # gathered together
 
         def attend(tiles: Tiles) -> torch.Tensor:
             q = _rows(query, tiles.centres).transpose(1, 2)  # [G, H, Q, D]
-            k, v = _rows(sought, tiles.keys).transpose(1, 2).split(sizes[1:], dim=-1)  # [G, H, W, D], [G, H, W, E]
+            k = _rows(key, tiles.keys).permute(0, 2, 3, 1)  # [G, H, D, W]
             apart = (batch.times[tiles.centres][:, :, None] - batch.times[tiles.keys][:, None, :]).abs()  # [G, Q, W]
             apart = apart.masked_fill(~tiles.valid[:, None, :], torch.nan)  # compares as beyond any reach
-            scores = torch.where(apart[:, None] <= reach, q @ k.transpose(2, 3), -torch.inf)
-            return (scores.softmax(-1) @ v).transpose(1, 2)  # [G, Q, H, E]
+            scores = torch.where(apart[:, None] <= reach, q @ k, -torch.inf)
+            return (scores.softmax(-1) @ _rows(value, tiles.keys).transpose(1, 2)).transpose(1, 2)  # [G, Q, H, E]
 
         return map_tiles(attend, stacks, self.heads, PAIR_BUDGET)[rows].flatten(1)
 
@@ -175,7 +173,9 @@ class _DensityUnit(nn.Module):
             apart = (batch.visit_times[tiles.centres][:, :, None] - batch.visit_times[tiles.keys][:, None, :]).abs()
             inside = (apart[:, None] <= reach) & tiles.valid[:, None, None, :]  # [G, H, Q, W]
             mass = (mass * inside[:, :, None]).flatten(1, 3)
-            pooled = mass @ observed[tiles.keys]  # [G, H·M·Q, K]; heads are rows, so that the counts are not copied for each
+            pooled = (
+                mass @ observed[tiles.keys]
+            )  # [G, H·M·Q, K]; heads are rows, so that the counts are not copied for each
             return pooled.unflatten(1, (heads * count, -1)).permute(0, 2, 3, 1)  # [G, Q, K, H·M]
 
         # of all variables at a visit, those that were observed then

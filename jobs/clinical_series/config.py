@@ -1,10 +1,11 @@
-"""Configuration of the networks of ``clinical_series``: MVMformer, its ablations, and two networks to compare with."""
+"""Configuration of ``clinical_series``: MVMformer, its ablations, and two networks to compare with."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from sensorium.jobs.training.options import FitOptions, SplitOptions
 from sensorium.platform.errors import InvalidSetting
 
 __all__ = ["ARCHITECTURES", "ATTENTIONS", "GRAPHS", "STATICS", "ClinicalConfig"]
@@ -17,9 +18,24 @@ GRAPHS = ("semantic", "clustered", "affinity", "single")
 STATICS = ("age", "gender", "height_cm", "weight_kg", *(f"icu_type={kind}" for kind in (1, 2, 3, 4)))
 
 
+def _fit() -> FitOptions:
+    return FitOptions(epochs=100, batch_size=16, lr=5e-4, patience=10, watch="auroc", watch_mode="max")
+
+
+def _split() -> SplitOptions:
+    return SplitOptions(group="id", stratify="in_hospital_death", folds=5, validation=1 / 9)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
 @dataclass(frozen=True)
 class ClinicalConfig:
-    """What a network is; how it is trained is not in here.
+    """What a network is, and how it is fitted.
 
     Attributes:
         architecture: ``mvmformer``; or, to compare with, ``gru_d`` (recurrent) or ``triplet_transformer``.
@@ -28,7 +44,8 @@ class ClinicalConfig:
         time_dim: width of the time embeddings of all heads together, 2 per head or more (paper: d_t = 64).
         value_dim: width of the values of all heads together, and of the embedding of their density (paper: d_x = 32).
         hidden: width of observations between layers, and of the graph (paper: does not say; 64 is Eq. 12 with d = 32).
-        reference_points: points per segment at which density is taken, 2 or more (paper: M, does not say).
+        reference_points: points per segment at which density is taken, 2 or more (paper: M, does not say; a step takes a
+            third longer with 8).
         dropout: share of features dropped in training, [0, 1) (paper: does not say).
         attention: ``kernelised``, or ``vanilla`` self-attention of the observations of a series (Table 3, rows 1 and 6).
         multi_scale: heads have different lengths; else all have ``single_length`` (Table 3, row 2).
@@ -37,8 +54,14 @@ class ClinicalConfig:
         density_unit: segments have an embedding of their temporal density, too (Table 3).
         graph: ``semantic`` (organs; ours), ``clustered`` (two levels, groups of variables from the training data; Table 4,
             row 2), ``affinity`` (one level, weight 1 within an organ; row 3), ``single`` (one level, all learned; row 1).
-        statics: scalars of a sample that the prediction sees beside the series, as in ``STATICS`` (paper: none; it
-            counts series only).
+        statics: scalars of a sample that the prediction sees beside the series; ``name=value`` is 1 where the scalar has
+            that value, else 0. Paper: none, it counts series only; the descriptors of PhysioNet 2012 are the default all
+            the same, since every network is better with them. Empty for other data, or to do as the paper does.
+        target: scalar field with the outcome, 0 or 1 (paper: death in hospital).
+        fit: paper: Adam, rate 0.0005, batches of 16, 100 epochs; that the best epoch by validation AUROC is kept, and that
+            a fit stops after 10 without improvement, is assumed.
+        split: each stay on its own, as many deaths in every part; paper: 5 folds, 8:1:1, so 1/9 of the rest for validation.
+            With another ``target``, set ``split.stratify`` too.
     """
 
     architecture: str = "mvmformer"
@@ -51,7 +74,7 @@ class ClinicalConfig:
     time_dim: int = 64
     value_dim: int = 32
     hidden: int = 64
-    reference_points: int = 8
+    reference_points: int = 4
     dropout: float = 0.2
     attention: str = "kernelised"
     multi_scale: bool = True
@@ -59,7 +82,10 @@ class ClinicalConfig:
     value_unit: bool = True
     density_unit: bool = True
     graph: str = "semantic"
-    statics: tuple[str, ...] = ()
+    statics: tuple[str, ...] = STATICS
+    target: str = "in_hospital_death"
+    fit: FitOptions = field(default_factory=_fit)
+    split: SplitOptions = field(default_factory=_split)
 
     def __post_init__(self) -> None:
         for name, known in (("architecture", ARCHITECTURES), ("attention", ATTENTIONS), ("graph", GRAPHS)):
@@ -81,8 +107,19 @@ class ClinicalConfig:
             raise InvalidSetting(
                 "vanilla attention has no scales: set multi_scale=false with it; got multi_scale=True."
             )
+        self._check_fields()
+
+    def _check_fields(self) -> None:
+        if not self.target:
+            raise InvalidSetting(f"target must name a field; got {self.target!r}.")
         if len(set(self.statics)) < len(self.statics):
             raise InvalidSetting(f"statics must name each scalar once; got {self.statics}.")
+        for static in self.statics:
+            name, mark, value = static.partition("=")
+            if not name or (mark and not _is_number(value)) or name == self.target:
+                raise InvalidSetting(
+                    f"statics must be scalars other than the target, as NAME or NAME=NUMBER; got {static!r}."
+                )
 
     def _check_lengths(self) -> None:
         if not self.lengths or not all(self.lengths):
@@ -97,6 +134,10 @@ class ClinicalConfig:
                 raise InvalidSetting(
                     f"heads must be a multiple of the lengths of a layer; got {self.heads} heads for {len(layer)} lengths."
                 )
+
+    def static_fields(self) -> tuple[str, ...]:
+        """Names of the scalars that ``statics`` look at, each once."""
+        return tuple(dict.fromkeys(static.partition("=")[0] for static in self.statics))
 
     def head_lengths(self) -> tuple[tuple[float, ...], ...]:
         """Hours, per layer and head: each length for its share of neighbouring heads."""

@@ -65,12 +65,44 @@ class RaggedBatch:
         """[N] int64, the variable of each observation."""
         return self.series % self.variables
 
+    def take(self, samples: torch.Tensor) -> RaggedBatch:
+        """The batch of the samples at these places [b] int64, in that order: as if they were collated alone."""
+        series = (samples[:, None] * self.variables + torch.arange(self.variables, device=samples.device)).flatten()
+        offsets, rows = _gathered(self.offsets, series)
+        visit_offsets, visits = _gathered(self.visit_offsets, samples)
+        counts = offsets.diff()
+        owner = torch.repeat_interleave(torch.arange(len(series), device=samples.device), counts, output_size=len(rows))
+        # a visit keeps its place among those of its sample
+        moved = (visit_offsets[:-1] - self.visit_offsets[samples])[owner // self.variables]
+        return RaggedBatch(
+            len(samples),
+            self.variables,
+            times=self.times[rows],
+            values=self.values[rows],
+            series=owner,
+            offsets=offsets,
+            visit=self.visit[rows] + moved,
+            visit_times=self.visit_times[visits],
+            visit_offsets=visit_offsets,
+            statics=self.statics[samples],
+        )
+
     def to(self, device: torch.device | str) -> RaggedBatch:
         """The batch on ``device``."""
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(
             self, **{k: v.to(device, non_blocking=True) for k, v in tensors.items() if isinstance(v, torch.Tensor)}
         )
+
+
+def _gathered(offsets: torch.Tensor, groups: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """New offsets [g + 1] of the chosen ``groups`` of a row, and where their elements are in it."""
+    start = offsets[groups]
+    lengths = offsets[groups + 1] - start
+    new = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+    total = int(new[-1])
+    shifts = torch.repeat_interleave(start - new[:-1], lengths, output_size=total)
+    return new, shifts + torch.arange(total, device=offsets.device)
 
 
 def collate(

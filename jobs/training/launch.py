@@ -35,6 +35,8 @@ _RESTARTS = 3
 
 def in_process(job: Job, curves: Curves | None = None, on_epoch: Any = None) -> Outcome:
     """Fit in this process, without Ray."""
+    # the first optimiser of a process imports this, for a second or so: better while data is read
+    threading.Thread(target=importlib.import_module, args=("torch._dynamo",), daemon=True).start()
     from sensorium.jobs.training.context import alone
     from sensorium.jobs.training.worker import train
 

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,7 +24,8 @@ from sensorium.jobs.training.context import Context
 from sensorium.jobs.training.examples import Examples, ExampleStream, to_device
 from sensorium.jobs.training.load import Load
 from sensorium.jobs.training.recipe import Evaluate, Moment, Recipe, Update, best_epoch, diverged, exhausted, rate
-from sensorium.platform.errors import FitStopped
+from sensorium.platform.errors import FitStopped, InvalidSetting
+from sensorium.platform.progress import Bar, progress
 
 __all__ = ["Curves", "NoCurves", "PhaseResult", "evaluated", "run_phase"]
 
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 #: odd multipliers that spread (seed, phase, step, rank) over 64 bits
 _MIX = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93)
 _MASK = (1 << 63) - 1
+#: seconds between two movements of the progress bar
+_TOLD_EVERY_S = 0.2
 
 
 class Curves(Protocol):
@@ -177,10 +180,14 @@ class _Phase:
         if resumed is not None:
             self._restore(*resumed)
         moment, options = self._moment, self._options
-        with _interrupts() as interrupted:
+        title = f"fit {self._label.rstrip('/')}".strip()
+        shown = progress(title, total=moment.total_steps, unit="steps") if self._context.first else nullcontext()
+        with _interrupts() as interrupted, shown as bar:
+            told = _Told(bar, moment.step)
             while moment.epoch < options.epochs and not exhausted(options, moment.history):
                 for batch in self._stream.epoch(moment.epoch, self._position):
                     self._step(to_device(batch, self._context.device))
+                    told.step(moment)
                     if interrupted():
                         self._stop()
                     if self._due():
@@ -294,6 +301,11 @@ class _Phase:
 
     def _restore(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
         recipe, moment = self._recipe, self._moment
+        if state["world_size"] != self._context.world_size:
+            raise InvalidSetting(
+                f"the checkpoint is of a fit on {state['world_size']} workers, and this one has {self._context.world_size}: "
+                "the examples would be dealt out differently. Resume on as many."
+            )
         own = {name.partition("/")[2]: tensor for name, tensor in tensors.items() if name.startswith("modules/")}
         stored.restore_modules(recipe.modules, own, "the checkpoint")
         for name, optimiser in recipe.optimisers.items():
@@ -311,6 +323,26 @@ class _Phase:
         if self._checkpoints is not None:
             self._checkpoints.wait()
         raise FitStopped(f"stopped at epoch {self._moment.epoch}, step {self._moment.step}.")
+
+
+class _Told:
+    """Tells the progress bar of steps, not more often than anybody could see."""
+
+    def __init__(self, bar: Bar | None, step: int) -> None:
+        self._bar, self._step, self._at = bar, 0, 0.0
+        if bar is not None and step:
+            bar.advance(step)
+            self._step = step
+
+    def step(self, moment: Moment) -> None:
+        now = time.monotonic()
+        if self._bar is None or now - self._at < _TOLD_EVERY_S:
+            return
+        self._bar.advance(moment.step - self._step)
+        self._step, self._at = moment.step, now
+        if moment.history:
+            last = moment.history[-1]
+            self._bar.note("  ".join(f"{name} {value:.4g}" for name, value in last.items() if name != "epoch"))
 
 
 class _Meter:

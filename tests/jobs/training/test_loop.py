@@ -115,6 +115,23 @@ def test_resumed_from_any_earlier_checkpoint_it_ends_the_same(recipe: Callable[.
     assert same(state(again), state(undisturbed))
 
 
+def test_a_checkpoint_of_another_number_of_workers_is_refused(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    checkpoints = Checkpoints(Storage.at(tmp_path), "run")
+    stopped(recipe(), checkpoints, 3)
+    found = checkpoints.newest()
+    assert found is not None
+    with pytest.raises(InvalidSetting, match="is of a fit on 2 workers, and this one has 1"):
+        run_phase(recipe(), alone("cpu"), resumed=(found[0], {**found[1], "world_size": 2}))
+
+
+def test_it_learns_in_bfloat16_too(recipe: Callable[..., Recipe]) -> None:
+    exact, rounded = recipe(), recipe(precision="bfloat16")
+    results = [run_phase(each, alone("cpu")) for each in (exact, rounded)]
+    assert not same(state(exact), state(rounded))
+    assert all(tensor.dtype != torch.bfloat16 for tensor in state(rounded).values())
+    assert abs(results[0].history[-1]["accuracy"] - results[1].history[-1]["accuracy"]) < 0.05
+
+
 def test_the_seed_determines_the_fit(recipe: Callable[..., Recipe]) -> None:
     one, other, third = recipe(), recipe(), recipe(seed=1)
     for each in (one, other, third):
