@@ -64,7 +64,7 @@ class Recorder:
         self._waiting += [Record(step, name, float(value)) for name, value in values.items()]
         self._tracker.log(step, values)
         if time.monotonic() - self._committed > _COMMIT_EVERY_S:
-            self._commit()
+            self.flush()
 
     def picture(self, name: str, content: bytes) -> str:
         """Keep a picture (a PNG's bytes); returns where it is in the lake."""
@@ -99,7 +99,8 @@ class Recorder:
         }
         self._tracker.finish(final.state == "failed", {**flat, **nested, "state": final.state})
 
-    def _commit(self) -> None:
+    def flush(self) -> None:
+        """Commit what waits to the lake."""
         waiting, self._waiting = self._waiting, []
         self._committed = time.monotonic()
         record_run(self._lake, self._run, waiting)

@@ -23,6 +23,9 @@ class _RunTracker:
     def log(self, step: int, values: Mapping[str, float]) -> None:
         self._recorder.log(step, values)
 
+    def flush(self) -> None:
+        self._recorder.flush()
+
     def picture(self, name: str, content: bytes) -> str:
         return self._recorder.picture(name, content)
 
@@ -45,6 +48,10 @@ class RemoteRecorder:
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Values of curves after ``step`` steps."""
         self._actor.log.remote(step, dict(values))
+
+    def flush(self) -> None:
+        """Commit what waits to the lake."""
+        ray.get(self._actor.flush.remote())
 
     def picture(self, name: str, content: bytes) -> str:
         """Keep a picture (a PNG's bytes); returns where it is in the lake."""

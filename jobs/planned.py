@@ -35,8 +35,6 @@ PLANNED = (
              "Gabor and convolutional encoders together beat either alone"),
     _planned(10, "fewshot_segmentation", "task-consistent incremental few-shot segmentation", "image",
              "images with masks of many classes", "higher harmonic mean than weight imprinting and fine-tuning"),
-    _planned(11, "clinical_series", "MVMformer", "series", "irregular multivariate series with an outcome",
-             "each unit adds; robust when variables are missing"),
     _planned(14, "nir_synthesis", "BA-CycleGAN", "hyperspectral", "unpaired VIS and NIR cubes, sweetness classes",
              "SAM loss and bandwise attention each lower the spectral angle"),
     _planned(15, "voice_face", "contrastive learning + optimal transport", "audio", "voices and faces of the same people",

@@ -1,24 +1,42 @@
-"""A figure of the learned two-level graph: the measurement graph with its organs, and the graph between organs (Fig. 3a)."""
+"""Figures: the learned two-level graph (Fig. 3a), curves of predictions, areas while variables are missing (Fig. 3b)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sensorium.platform.errors import InvalidSetting
+from sensorium.platform.optional import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_graph", "save_graph"]
+__all__ = [
+    "calibration",
+    "draw_graph",
+    "measurement_graph",
+    "missing_figure",
+    "png",
+    "precision_recall",
+    "roc",
+    "save_graph",
+]
 
 _SUFFIXES = (".png", ".svg")
 Matrix = npt.NDArray[np.floating]
+#: labels [n] and probabilities [n]
+Predictions = tuple[npt.NDArray[Any], npt.NDArray[np.floating]]
+#: groups of equal size in which probabilities are compared with what happened
+_BINS = 10
+
+
+# -- graphs -----------------------------------------------------------------------------------------------------------
 
 
 def draw_graph(
@@ -42,34 +60,120 @@ def draw_graph(
     """
     from matplotlib.figure import Figure as NewFigure
 
-    names = [*variable_names, *(organ_names if len(organs) else ())]
-    if measurements.shape != (len(names), len(names)) or len(groups) != len(variable_names):
-        raise InvalidSetting(
-            f"a graph of {measurements.shape} needs as many names (variables, then organs) and a group per variable; "
-            f"got {len(variable_names)} variables, {len(organ_names)} organs, {len(groups)} groups."
-        )
-    members = [*groups, *(range(len(organ_names)) if len(organs) else ())]
-    order = np.argsort(members, kind="stable")  # an organ's own node comes after its variables
     wide = len(organs) > 0
     figure = NewFigure(figsize=(15, 8.5) if wide else (9, 8.5), layout="constrained")
     axes = figure.subplots(1, 2 if wide else 1, width_ratios=(2, 1) if wide else None, squeeze=False)[0]
-    _heat(axes[0], measurements[np.ix_(order, order)], [names[place] for place in order], "measurements and organs")
-    for border in np.flatnonzero(np.diff(np.asarray(members)[order])) + 0.5:
-        axes[0].axhline(border, color="white", linewidth=0.8)
-        axes[0].axvline(border, color="white", linewidth=0.8)
+    measurement_graph(axes[0], measurements, variable_names, organ_names if wide else (), groups, size=7)
     if wide:
-        _heat(axes[1], organs, list(organ_names), "organs")
+        _heat(axes[1], organs, list(organ_names), "organs", 7)
     return figure
 
 
-def _heat(axes: Axes, weights: Matrix, names: Sequence[str], title: str) -> None:
+def measurement_graph(
+    axes: Axes,
+    weights: Matrix,
+    variable_names: Sequence[str],
+    organ_names: Sequence[str],
+    groups: Sequence[int],
+    size: float = 5,
+) -> None:
+    """Heat map of ``weights`` [K + O, K + O], or [K, K] without ``organ_names``; names in points of ``size``.
+
+    Raises:
+        InvalidSetting: the names do not fit the weights.
+    """
+    names = [*variable_names, *organ_names]
+    if weights.shape != (len(names), len(names)) or len(groups) != len(variable_names):
+        raise InvalidSetting(
+            f"a graph of {weights.shape} needs as many names (variables, then organs) and a group per variable; "
+            f"got {len(variable_names)} variables, {len(organ_names)} organs, {len(groups)} groups."
+        )
+    members = [*groups, *range(len(organ_names))]
+    order = np.argsort(members, kind="stable")  # an organ's own node comes after its variables
+    title = "measurements and organs" if organ_names else "measurements"
+    _heat(axes, weights[np.ix_(order, order)], [names[place] for place in order], title, size)
+    for border in np.flatnonzero(np.diff(np.asarray(members)[order])) + 0.5:
+        axes.axhline(border, color="white", linewidth=0.8)
+        axes.axvline(border, color="white", linewidth=0.8)
+
+
+def _heat(axes: Axes, weights: Matrix, names: Sequence[str], title: str, size: float) -> None:
     shown = np.where(weights > 0, weights, np.nan)  # no edge is no colour
     image = axes.imshow(shown, cmap="viridis", aspect="equal")
-    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-    axes.set_yticks(range(len(names)), names, fontsize=7)
-    axes.set_title(f"{title}: weight of column to row")
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=size)
+    axes.set_yticks(range(len(names)), names, fontsize=size)
+    axes.set_title(f"{title}: weight of column to row", fontsize=size + 3)
     if axes.figure is not None:
         axes.figure.colorbar(image, ax=axes, shrink=0.6)
+
+
+# -- predictions ------------------------------------------------------------------------------------------------------
+
+
+def roc(axes: Axes, found: Mapping[str, Predictions]) -> None:
+    """Receiver operating characteristics by name; both outcomes must occur."""
+    metrics = require("sklearn.metrics", "draw curves")
+    for name, (labels, values) in found.items():
+        wrong, right, _ = metrics.roc_curve(labels, values)
+        area = metrics.roc_auc_score(labels, values)
+        axes.plot(wrong, right, label=f"{name} {area:.3f}".strip())
+    axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
+    axes.set(xlabel="1 − specificity", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1.01))
+    axes.legend(title="AUROC", fontsize=8)
+    axes.grid(alpha=0.3)
+
+
+def precision_recall(axes: Axes, found: Mapping[str, Predictions]) -> None:
+    """Precision over recall by name; both outcomes must occur."""
+    metrics = require("sklearn.metrics", "draw curves")
+    share = 0.0
+    for name, (labels, values) in found.items():
+        precision, recall, _ = metrics.precision_recall_curve(labels, values)
+        area = metrics.average_precision_score(labels, values)
+        axes.step(recall, precision, where="post", label=f"{name} {area:.3f}".strip())
+        share = float(np.mean(labels))
+    axes.axhline(share, color="grey", linewidth=0.8, linestyle=":")
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.01))
+    axes.legend(title="AUPRC", fontsize=8)
+    axes.grid(alpha=0.3)
+
+
+def calibration(axes: Axes, labels: npt.NDArray[Any], values: npt.NDArray[np.floating]) -> None:
+    """Share of what happened over what was expected, in groups of equal size by probability."""
+    parts = np.array_split(np.argsort(values, kind="stable"), min(_BINS, len(values)))
+    expected = [float(values[part].mean()) for part in parts]
+    happened = [float(np.mean(labels[part])) for part in parts]
+    top = max(1e-3, *expected, *happened) * 1.05
+    axes.plot([0, top], [0, top], color="grey", linewidth=0.8, linestyle=":")
+    axes.plot(expected, happened, "o-")
+    axes.set(xlabel="mean probability of the group", ylabel="share of the group with the outcome")
+    axes.set(xlim=(0, top), ylim=(0, top))
+    axes.grid(alpha=0.3)
+
+
+def missing_figure(shares: Sequence[float], found: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Areas over the share of variables that are hidden: a panel for each of ``found`` (its name -> model -> values)."""
+    from matplotlib.figure import Figure as NewFigure
+
+    figure = NewFigure(figsize=(5.2 * len(found), 4.2), layout="constrained", dpi=120)
+    panels = figure.subplots(1, len(found), squeeze=False)[0]
+    for axes, (title, models) in zip(panels, found.items(), strict=True):
+        for index, (name, values) in enumerate(models.items()):
+            axes.plot([100 * share for share in shares], values, "os^D"[index % 4] + "-", label=name)
+        axes.set(xlabel="variables hidden (%)", ylabel=title)
+        axes.grid(alpha=0.3)
+    panels[0].legend(fontsize=8)
+    return figure
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def png(figure: Figure) -> bytes:
+    """``figure`` as the content of a PNG file; the same figure gives the same bytes."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110, metadata={"Software": None})
+    return content.getvalue()
 
 
 def save_graph(path: Path, figure: Figure) -> Path:

@@ -271,6 +271,10 @@ def _concluded(catalog: Catalog, request: FitRequest, method: Method, run: Run, 
     figures = method.summarise(rows, request.config) if rows is not None else {}
     metrics = _metrics(figures, outcome)
     pictures = _pictures(method, fitted, rows, recorder)
+    recorder.flush()
+    records = catalog.records(run.id)
+    if not records.is_empty():
+        recorder.picture("loss", png(lambda axes: drawing.curves(axes, records)))
     model = catalog.save_model(
         ModelDraft(
             name=request.name or request.system,
@@ -290,9 +294,7 @@ def _concluded(catalog: Catalog, request: FitRequest, method: Method, run: Run, 
         model.name, "model", {"weights.safetensors": weights}, {"system": request.system, "version": model.version}
     )
     recorder.finish(run.ended("finished", outputs=[model.source], metrics=metrics))
-    curves = _draw_curves(catalog, run.id)
-    files = (*_files(catalog, run.id), *curves)
-    return FitReport(run.id, model, figures, outcome, files)
+    return FitReport(run.id, model, figures, outcome, tuple(_files(catalog, run.id)))
 
 
 def _fitted(method: Method, config: Any, preprocessing: Mapping[str, Any], weights: bytes) -> Fitted:
@@ -345,15 +347,6 @@ def confusion_matrix(rows: pl.DataFrame, classes: Sequence[str]) -> np.ndarray:
     for label, counts in rows.select("label", "confusion").iter_rows():
         matrix[int(label)] += np.asarray(counts, np.float64)
     return matrix
-
-
-def _draw_curves(catalog: Catalog, run: str) -> list[str]:
-    records = catalog.records(run)
-    if records.is_empty():
-        return []
-    place = ("reports", run, "loss.png")
-    catalog.storage.write(png(lambda axes: drawing.curves(axes, records)), *place)
-    return ["/".join(place)]
 
 
 def _files(catalog: Catalog, run: str) -> list[str]:

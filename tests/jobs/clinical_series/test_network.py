@@ -26,7 +26,14 @@ from sensorium.platform.errors import InvalidSetting
 
 GROUPS = (0, 0, 1, 1, 2, 2)
 SMALL = ClinicalConfig(
-    lengths=((5.0, 9.0), (13.0, 33.0)), heads=4, time_dim=16, value_dim=8, hidden=12, reference_points=4, dropout=0.0
+    lengths=((5.0, 9.0), (13.0, 33.0)),
+    heads=4,
+    time_dim=16,
+    value_dim=8,
+    hidden=12,
+    reference_points=4,
+    dropout=0.0,
+    statics=(),
 )
 #: Tables 3 and 4 of the paper, and the networks to compare with
 VARIANTS: dict[str, dict[str, Any]] = {
