@@ -241,7 +241,7 @@ class Models:
             "folder": folder,
             "files": [_WEIGHTS, *draft.files],
             "sources": [vars(source) for source in draft.sources],
-            **{name: json.dumps(getattr(draft, name), sort_keys=True) for name in _JSON},
+            **{name: json.dumps(getattr(draft, name)) for name in _JSON},  # in their own order
         }
         for _ in range(_TRIES):
             version = 1 + max(self._rows().filter(pl.col("name") == draft.name)["version"].to_list(), default=0)

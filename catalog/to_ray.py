@@ -29,7 +29,7 @@ from sensorium.platform.storage import Storage
 if TYPE_CHECKING:
     from sensorium.catalog.selection import Selection
 
-__all__ = ["SampleSink", "dataset", "write"]
+__all__ = ["SampleSink", "dataset", "packed", "read_packed", "write"]
 
 #: payload of one block; Ray costs tens of milliseconds a block
 _BLOCK_BYTES = 128 << 20
@@ -54,6 +54,28 @@ def dataset(selection: Selection, storage: Storage, batch: int) -> Any:
     blocks = max(1, min(len(groups), max(2 * cores, math.ceil(total / _BLOCK_BYTES))))
     source = ray.data.from_items([{"rows": group} for group in groups], override_num_blocks=blocks)
     return source.map_batches(_Read(storage, arrays), batch_size=1, batch_format="pyarrow", zero_copy_batch=True)
+
+
+def packed(selection: Selection, batch: int) -> list[bytes]:
+    """The rows of a selection, references for arrays, in parts of ``batch`` samples that are cheap to send to a worker."""
+    return [_pack(selection.rows.slice(begin, batch)) for begin in range(0, selection.rows.height, batch)]
+
+
+def read_packed(storage: Storage, arrays: Sequence[str], part: bytes) -> dict[str, list[Any]]:
+    """In a worker: the samples of a part, a list per field; arrays as NumPy arrays, scalars as Python values.
+
+    Args:
+        storage: of the data set.
+        arrays: names of the array fields.
+        part: of :func:`packed`.
+    """
+    rows = _unpack(part)
+    return {
+        name: fragments.read_present(storage, rows.column(name).to_pylist())
+        if name in arrays
+        else rows.column(name).to_pylist()
+        for name in rows.column_names
+    }
 
 
 class _Read:

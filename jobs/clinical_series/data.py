@@ -146,7 +146,8 @@ def _means(sample: Sample, variables: int) -> npt.NDArray[np.float64]:
     """[K] mean of each variable of a record; NaN where it was not observed."""
     counts = np.bincount(sample["variables"], minlength=variables)
     sums = np.bincount(sample["variables"], np.asarray(sample["values"], np.float64), minlength=variables)
-    return np.divide(sums, counts, out=np.full(variables, np.nan), where=counts > 0)
+    means: npt.NDArray[np.float64] = np.divide(sums, counts, out=np.full(variables, np.nan), where=counts > 0)
+    return means
 
 
 def _groups(

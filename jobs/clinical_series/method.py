@@ -15,10 +15,11 @@ from torch.nn import functional
 
 from sensorium.catalog.fields import Field, ScalarField
 from sensorium.jobs.clinical_series import data, drawing
+from sensorium.jobs.clinical_series.areas import AREAS
 from sensorium.jobs.clinical_series.config import ClinicalConfig
 from sensorium.jobs.clinical_series.example import records
 from sensorium.jobs.clinical_series.network import MVMformer, build
-from sensorium.jobs.training.measures import Figure, auprc, auroc, with_intervals
+from sensorium.jobs.training.measures import Figure, with_intervals
 from sensorium.jobs.training.method import Fitted, Method, Picture, Sample
 from sensorium.jobs.training.recipe import Moment, Phase, Recipe, Update, Workspace
 
@@ -53,7 +54,7 @@ def _recipe(space: Workspace) -> Recipe:
 
     def measure(outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
         ones = np.ones(len(outputs["label"]))
-        found = {name: kind(outputs["label"], outputs["logit"])(ones) for name, kind in _AREAS.items()}
+        found = {name: kind(outputs["label"], outputs["logit"])(ones) for name, kind in AREAS.items()}
         return {"loss": float(outputs["loss"].mean()), **found}
 
     kept = space.validation
@@ -70,12 +71,7 @@ def _recipe(space: Workspace) -> Recipe:
     )
 
 
-_AREAS = {"auroc": auroc, "auprc": auprc}
-
-
-def probabilities(
-    fitted: Fitted, samples: Sequence[Sample], hidden: Collection[int] = ()
-) -> npt.NDArray[np.float64]:
+def probabilities(fitted: Fitted, samples: Sequence[Sample], hidden: Collection[int] = ()) -> npt.NDArray[np.float64]:
     """Probability of the outcome for each of n samples [n], as if the variables ``hidden`` had not been observed.
 
     Raises:
@@ -110,7 +106,7 @@ def _score(fitted: Fitted, sample: Sample, result: Mapping[str, Any]) -> dict[st
 
 def summarise(rows: pl.DataFrame, config: ClinicalConfig) -> dict[str, Figure]:  # noqa: ARG001
     """Areas under the two curves, with intervals over groups (stays, where the split has nothing else)."""
-    found = {name: kind(rows["label"], rows["probability"]) for name, kind in _AREAS.items()}
+    found = {name: kind(rows["label"], rows["probability"]) for name, kind in AREAS.items()}
     return with_intervals(found, rows["group"].to_numpy())
 
 

@@ -115,6 +115,7 @@ class Checkpoints:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="sensorium-checkpoint")
         self._pending: list[Future[None]] = []
         self._needed: dict[str, str] = {}  # checkpoints that are there -> weights that they need
+        self._best = ""
 
     @property
     def storage(self) -> Storage:
@@ -147,9 +148,16 @@ class Checkpoints:
         return found
 
     def keep(self, label: str, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Write weights under a name of their own, such as ``best-0-12``."""
+        """Write weights under a name of their own, such as ``phase-000``."""
         copies = {key: tensor.detach().to("cpu", copy=True) for key, tensor in tensors.items()}
         self._submit(label + _SUFFIX, copies, {})
+
+    def keep_best(self, label: str, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Write the best weights so far; those before are removed, unless a checkpoint needs them."""
+        self.keep(label, tensors)
+        if self._best and self._best != label and self._best not in self._needed.values():
+            self._pending.append(self._writer.submit(self._storage.remove, self._best + _SUFFIX))
+        self._best = label
 
     def labels(self) -> list[str]:
         """Sorted names of the weights that were kept."""

@@ -254,7 +254,7 @@ class _Phase:
             tensors = stored.module_tensors(recipe.modules)
             self._best = {key: tensor.detach().to("cpu", copy=True) for key, tensor in tensors.items()}
             if self._checkpoints is not None and context.first:
-                self._checkpoints.keep(f"best-{self._number}-{moment.epoch}", self._best)
+                self._checkpoints.keep_best(f"best-{self._number}-{moment.epoch}", self._best)
         if context.first:
             named = {f"{self._label}validation/{name}": value for name, value in figures.items()}
             named[f"{self._label}epoch"] = float(moment.epoch)

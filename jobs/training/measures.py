@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from sensorium.platform.errors import InvalidSetting
-from sensorium.platform.optional import require
 
 __all__ = ["Figure", "accuracy", "auprc", "auroc", "macro_f1", "with_intervals"]
 
@@ -86,26 +85,52 @@ def accuracy(correct: npt.ArrayLike, count: npt.ArrayLike | None = None) -> Stat
 
 
 def auroc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> Statistic:
-    """Area under the receiver operating characteristic."""
-    return _ranking("roc_auc_score", labels, scores)
+    """Area under the receiver operating characteristic of labels 0 and 1; equal scores count half."""
+    ranked = _Ranked(labels, scores)
+
+    def statistic(weights: Weights) -> float:
+        positive, negative = ranked.sums(weights)
+        total = positive.sum() * negative.sum()
+        below = np.cumsum(negative) - negative / 2
+        return float(positive @ below / total) if total else float("nan")
+
+    return statistic
 
 
 def auprc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> Statistic:
-    """Area under the precision-recall curve, as average precision."""
-    return _ranking("average_precision_score", labels, scores)
-
-
-def _ranking(function: str, labels: npt.ArrayLike, scores: npt.ArrayLike) -> Statistic:
-    metrics = require("sklearn.metrics", "measure a fit")
-    truth, found = np.asarray(labels), np.asarray(scores, np.float64)
+    """Area under the precision-recall curve of labels 0 and 1, as average precision."""
+    ranked = _Ranked(labels, scores)
 
     def statistic(weights: Weights) -> float:
-        chosen = weights > 0
-        if len(np.unique(truth[chosen])) < 2:
+        positive, negative = (sums[::-1] for sums in ranked.sums(weights))  # from the highest score down
+        found, taken = np.cumsum(positive), np.cumsum(positive + negative)
+        if not found[-1] or found[-1] == taken[-1]:
             return float("nan")
-        return float(getattr(metrics, function)(truth[chosen], found[chosen], sample_weight=weights[chosen]))
+        precision = found / np.maximum(taken, 1e-300)
+        return float(positive @ precision / found[-1])
 
     return statistic
+
+
+class _Ranked:
+    """Rows sorted by score, once for all draws of a bootstrap; rows of equal score are one step."""
+
+    def __init__(self, labels: npt.ArrayLike, scores: npt.ArrayLike) -> None:
+        found = np.asarray(scores, np.float64)
+        self._order = np.argsort(found, kind="stable")
+        ordered = found[self._order]
+        self._starts = (
+            np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(ordered) else np.empty(0, np.int64)
+        )
+        self._positive = np.asarray(labels)[self._order].astype(bool)
+
+    def sums(self, weights: Weights) -> tuple[Weights, Weights]:
+        """Weight of the positive and of the negative rows at each score, the lowest first."""
+        ordered = weights[self._order]
+        return (
+            np.add.reduceat(np.where(self._positive, ordered, 0.0), self._starts),
+            np.add.reduceat(np.where(self._positive, 0.0, ordered), self._starts),
+        )
 
 
 def macro_f1(confusion: npt.ArrayLike) -> Statistic:

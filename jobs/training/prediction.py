@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from sensorium.catalog.models import Model
     from sensorium.catalog.selection import Selection
     from sensorium.platform.settings import Settings
+    from sensorium.platform.storage import Storage
 
 __all__ = ["Evaluation", "Prediction", "evaluate", "predict"]
 
@@ -128,7 +128,7 @@ def evaluate(
         selection = dataset.select(pl.col("id").is_in(kept["id"].to_list()), fields=names)
         if workers:
             with ray_session(settings):
-                rows = _scored_on_ray(model, selection, workers)
+                rows = _scored_on_ray(model, selection, dataset.storage, workers)
         else:
             from sensorium.jobs.training.context import alone
 
@@ -208,7 +208,8 @@ def predict(
         if missing.height:
             with ray_session(settings):
                 selection = dataset.select(pl.col("id").is_in(missing["id"].to_list()), fields=list(chosen.fields))
-                errors = _predicted_on_ray(model, selection, target, (source, model.source), run.id, workers)
+                sources = (source, model.source)
+                errors = _predicted_on_ray(model, selection, dataset.storage, target, sources, run.id, workers)
     except BaseException as error:
         catalog.record(run.ended("failed", message=f"{type(error).__name__}: {error}"))
         raise
@@ -255,31 +256,40 @@ def _replicas(workers: int) -> tuple[int, float]:
     return workers or max(1, gpus or int(resources.get("CPU", 1))), 1.0 if gpus else 0.0
 
 
-def _on_replicas(selection: Selection, replica: type[Any], arguments: tuple[Any, ...], workers: int) -> Iterator[Any]:
-    """Batches of the samples through replicas of a model."""
+def _on_replicas(
+    selection: Selection, storage: Storage, replica: type[Any], arguments: tuple[Any, ...], workers: int
+) -> Iterator[Any]:
+    """Batches of the samples through replicas of a model.
+
+    Replicas read the payload themselves: tasks of their own for reading would wait for ever for a core where the replicas
+    hold all of them.
+    """
     ray = require("ray.data", "predict in bulk")
+    from sensorium.catalog import to_ray
     from sensorium.jobs.retries import map_batches
 
+    parts = [{"part": part} for part in to_ray.packed(selection, _BATCH)]
     count, gpus = _replicas(workers)
-    count = max(1, min(count, -(-len(selection) // _BATCH)))
+    arrays = [name for name in selection.fields if name in selection.declaration.arrays]
+    own = _Source(storage, tuple(arrays), dict(selection.declaration.attributes))
     done = map_batches(
-        selection.ray(batch=_BATCH),
+        ray.from_items(parts, override_num_blocks=len(parts)),
         replica,
         retries=_RESTARTS,
-        fn_constructor_args=arguments,
-        batch_size=_BATCH,
-        batch_format="numpy",
-        compute=ray.ActorPoolStrategy(size=count),
+        fn_constructor_args=(own, *arguments),
+        batch_size=1,
+        batch_format="pyarrow",
+        compute=ray.ActorPoolStrategy(size=max(1, min(count, len(parts)))),
         num_cpus=0 if gpus else 1,
         num_gpus=gpus,
     )
     yield from done.iter_batches(batch_size=None, prefetch_batches=0)
 
 
-def _scored_on_ray(model: Model, selection: Selection, workers: int) -> pl.DataFrame:
+def _scored_on_ray(model: Model, selection: Selection, storage: Storage, workers: int) -> pl.DataFrame:
     rows: list[dict[str, Any]] = []
     with progress("evaluate", total=len(selection), unit="samples") as bar:
-        for batch in _on_replicas(selection, _ScoringReplica, (model, dict(selection.declaration.attributes)), workers):
+        for batch in _on_replicas(selection, storage, _ScoringReplica, (model,), workers):
             found = [json.loads(text) for text in batch["row"]]
             rows += [row for row in found if row]
             bar.advance(len(found))
@@ -287,16 +297,20 @@ def _scored_on_ray(model: Model, selection: Selection, workers: int) -> pl.DataF
 
 
 def _predicted_on_ray(
-    model: Model, selection: Selection, target: Dataset, sources: tuple[Source, ...], run: str, workers: int
+    model: Model,
+    selection: Selection,
+    storage: Storage,
+    target: Dataset,
+    sources: tuple[Source, ...],
+    run: str,
+    workers: int,
 ) -> int:
     from sensorium.actors import committer
 
     commit = committer.start(target.storage, target.name, sources=sources, run=run)
-    attributes = dict(selection.declaration.attributes)
     errors = 0
     with progress("predict", total=len(selection), unit="samples") as bar:
-        arguments = (model, attributes, target, commit)
-        for batch in _on_replicas(selection, _PredictingReplica, arguments, workers):
+        for batch in _on_replicas(selection, storage, _PredictingReplica, (model, target, commit), workers):
             errors += int(batch["errors"].sum())
             bar.advance(int(batch["samples"].sum()))
             if errors:
@@ -304,19 +318,33 @@ def _predicted_on_ray(
     return errors
 
 
+@dataclass(frozen=True)
+class _Source:
+    """Where replicas read: the data set's storage, its array fields, and what holds for all its samples."""
+
+    storage: Storage
+    arrays: tuple[str, ...]
+    attributes: Mapping[str, Any]
+
+
 class _Replica:
     """A model in an actor."""
 
-    def __init__(self, model: Model, attributes: Mapping[str, Any]) -> None:
+    def __init__(self, source: _Source, model: Model) -> None:
         import torch
 
         torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
         self._method, self._fitted = load_model(model)
-        self._attributes = attributes
+        self._source = source
 
-    def _samples(self, batch: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-        columns = {name: [_plain(value) for value in values] for name, values in batch.items()}
-        return samples_of(columns, self._attributes)
+    def _samples(self, batch: pa.Table) -> list[dict[str, Any]]:
+        from sensorium.catalog.to_ray import read_packed
+
+        samples = []
+        for part in batch.column("part"):
+            columns = read_packed(self._source.storage, self._source.arrays, part.as_py())
+            samples += samples_of(columns, self._source.attributes)
+        return samples
 
     def _results(self, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Results of all samples; one that cannot be predicted does not spoil the others."""
@@ -336,7 +364,7 @@ class _Replica:
 class _ScoringReplica(_Replica):
     """Predicts and scores; only small rows come back."""
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
+    def __call__(self, batch: pa.Table) -> dict[str, list[str]]:
         samples = self._samples(batch)
         rows = []
         for sample, result in zip(samples, self._results(samples), strict=True):
@@ -352,11 +380,11 @@ class _ScoringReplica(_Replica):
 class _PredictingReplica(_Replica):
     """Predicts, writes what it found to the lake, and hands the rows to the committer."""
 
-    def __init__(self, model: Model, attributes: Mapping[str, Any], target: Dataset, commit: Any) -> None:
-        super().__init__(model, attributes)
+    def __init__(self, source: _Source, model: Model, target: Dataset, commit: Any) -> None:
+        super().__init__(source, model)
         self._storage, self._declaration, self._commit = target.storage, target.declaration, commit
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[int]]:
+    def __call__(self, batch: pa.Table) -> dict[str, list[int]]:
         ray = require("ray", "predict in bulk")
         samples = self._samples(batch)
         results = self._results(samples)
@@ -367,8 +395,3 @@ class _PredictingReplica(_Replica):
         rows, declared = payload_rows(self._storage, self._declaration, checked)
         ray.get(self._commit.append.remote(rows, declared))
         return {"samples": [len(samples)], "errors": [sum("error" in result for result in results)]}
-
-
-def _plain(value: Any) -> Any:
-    """A NumPy scalar as Python's own; arrays and others as they are."""
-    return value.item() if isinstance(value, np.generic) else value

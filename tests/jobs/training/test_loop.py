@@ -267,6 +267,14 @@ def test_checkpoints_keep_two_and_the_best(recipe: Callable[..., Recipe], tmp_pa
     assert len([name for name in names if name.startswith("best-0-")]) <= 2
 
 
+def test_without_checkpoints_only_the_best_weights_are_kept(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    scores = iter(range(10))
+    checkpoints = Checkpoints(Storage.at(tmp_path), "run")
+    rising = replace(recipe(epochs=6), measure=lambda outputs: {"accuracy": float(next(scores))})
+    run_phase(rising, alone("cpu"), checkpoints=checkpoints)
+    assert checkpoints.labels() == ["best-0-6"]
+
+
 def test_a_full_disk_stops_the_fit_with_a_clear_error(
     recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

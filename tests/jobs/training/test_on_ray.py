@@ -132,6 +132,15 @@ def test_a_search_finds_the_better_of_two(water: Catalog) -> None:
     assert water.runs().row(0, named=True)["kind"] == "search"
 
 
+def test_replicas_on_every_core_leave_none_waiting(water: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More batches than replicas, and a replica on each core: nothing else may need a core."""
+    fit(water, request("epochs=1", name="every"), SETTINGS)
+    monkeypatch.setattr(prediction, "_BATCH", 2)
+    found = prediction.predict(water, "every", "water", "every_found", SETTINGS, workers=2)
+    assert (found.computed, found.errors) == (12, 0)
+    assert sorted(water["every_found"].select().frame()["id"]) == water["water"].select().frame()["id"].to_list()
+
+
 def test_bulk_prediction_is_resumable_and_has_lineage(water: Catalog) -> None:
     report = fit(water, request("epochs=1", name="bulk"), SETTINGS)
     some = prediction.predict(water, "bulk", "water", "found", SETTINGS, where="measurement < 2")
