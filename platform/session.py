@@ -117,8 +117,6 @@ def _private_folder() -> Iterator[Path]:
     token.write_text(secrets.token_hex(32))
     token.chmod(0o600)
     ours = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0"}
-    if "RAY_BACKEND_LOG_LEVEL" not in os.environ:  # what goes wrong is raised; Ray's own remarks are for its developers
-        ours["RAY_BACKEND_LOG_LEVEL"] = "fatal"
     before = {name: os.environ.get(name) for name in ours}
     os.environ.update(ours)
     _reread_authentication()
