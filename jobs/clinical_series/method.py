@@ -15,11 +15,10 @@ from torch.nn import functional
 
 from sensorium.catalog.fields import Field, ScalarField
 from sensorium.jobs.clinical_series import data, drawing
-from sensorium.jobs.clinical_series.areas import AREAS
 from sensorium.jobs.clinical_series.config import ClinicalConfig
 from sensorium.jobs.clinical_series.example import records
 from sensorium.jobs.clinical_series.network import MVMformer, build
-from sensorium.jobs.training.measures import Figure, with_intervals
+from sensorium.jobs.training.measures import Figure, auprc, auroc, with_intervals
 from sensorium.jobs.training.method import Fitted, Method, Picture, Sample
 from sensorium.jobs.training.recipe import Moment, Phase, Recipe, Update, Workspace
 
@@ -32,6 +31,8 @@ __all__ = ["method", "probabilities", "summarise"]
 _CHUNK = 32
 #: of a death, from which on it is predicted
 _THRESHOLD = 0.5
+
+_AREAS = {"auroc": auroc, "auprc": auprc}
 
 
 def _build(config: ClinicalConfig, preprocessing: Mapping[str, Any]) -> dict[str, nn.Module]:
@@ -54,7 +55,7 @@ def _recipe(space: Workspace) -> Recipe:
 
     def measure(outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
         ones = np.ones(len(outputs["label"]))
-        found = {name: kind(outputs["label"], outputs["logit"])(ones) for name, kind in AREAS.items()}
+        found = {name: kind(outputs["label"], outputs["logit"])(ones) for name, kind in _AREAS.items()}
         return {"loss": float(outputs["loss"].mean()), **found}
 
     kept = space.validation
@@ -106,7 +107,7 @@ def _score(fitted: Fitted, sample: Sample, result: Mapping[str, Any]) -> dict[st
 
 def summarise(rows: pl.DataFrame, config: ClinicalConfig) -> dict[str, Figure]:  # noqa: ARG001
     """Areas under the two curves, with intervals over groups (stays, where the split has nothing else)."""
-    found = {name: kind(rows["label"], rows["probability"]) for name, kind in AREAS.items()}
+    found = {name: kind(rows["label"], rows["probability"]) for name, kind in _AREAS.items()}
     return with_intervals(found, rows["group"].to_numpy())
 
 

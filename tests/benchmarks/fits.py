@@ -46,7 +46,7 @@ CASES = (
     Case(
         "eeg_obesity", 6, ("vae_fit.epochs=8", "vae_fit.patience=0", "fit.epochs=20", "fit.patience=0", "split.folds=4")
     ),
-    Case("clinical_series", 20, ("epochs=4", "patience=0", "split.folds=4")),
+    Case("clinical_series", 20, ("epochs=12", "patience=0", "split.folds=4")),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,13 @@ from sensorium.catalog import Catalog
 from sensorium.catalog.importer import Source
 from sensorium.catalog.importers.physionet2012 import VARIABLES
 from sensorium.catalog.importers.physionet2012 import importer as physionet
-from sensorium.jobs.clinical_series import areas, comparison, reproduction
+from sensorium.jobs.clinical_series import comparison, reproduction
 from sensorium.jobs.clinical_series.comparison import hidden_variables, look
 from sensorium.jobs.clinical_series.config import ClinicalConfig
 from sensorium.jobs.clinical_series.data import RecordPool, batch_of, checked, preprocess
 from sensorium.jobs.clinical_series.example import records
 from sensorium.jobs.clinical_series.method import method, probabilities
 from sensorium.jobs.clinical_series.ragged import RaggedBatch, collate
-from sensorium.jobs.training import measures
 from sensorium.jobs.training.checkpoints import from_bytes
 from sensorium.jobs.training.configuration import overridden
 from sensorium.jobs.training.fit import FitReport, FitRequest, cross_validate, fit
@@ -209,20 +209,6 @@ def test_a_prediction_is_scored(fitted: Fitted) -> None:
         method.score(fitted, {**sample, "in_hospital_death": 2}, result)
 
 
-@pytest.mark.parametrize("levels", [4, 1000])
-def test_areas_are_those_of_the_shared_measures(levels: int) -> None:
-    """With ties and without, weighted, and where an outcome is missing."""
-    random = np.random.default_rng(0)
-    labels, scores = random.integers(0, 2, 80), random.integers(0, levels, 80) / levels
-    for name, area in areas.AREAS.items():
-        ours, shared = area(labels, scores), getattr(measures, name)(labels, scores)
-        for _ in range(20):
-            weights = random.poisson(1.0, 80).astype(np.float64)
-            assert ours(weights) == pytest.approx(shared(weights), abs=1e-12)
-        for outcome in (0, 1):
-            assert np.isnan(ours((labels == outcome).astype(np.float64)))
-
-
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -319,6 +305,7 @@ def test_the_experiment_runs_on_made_up_records(catalog: Catalog, monkeypatch: p
         return in_process(*given, **named, parallel=False)
 
     monkeypatch.setattr(reproduction, "cross_validate", alone)
+    monkeypatch.setattr(reproduction, "ray_session", lambda settings: nullcontext())
     samples, attributes = stays()
     catalog.create("stays", modality="series", attributes=attributes).append(samples)
     finding = reproduction.reproduce(Reproduction(catalog, Settings(cpus=1, object_store_mb=100), True, data="stays"))

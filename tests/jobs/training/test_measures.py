@@ -23,6 +23,20 @@ def test_values_are_those_of_scikit_learn() -> None:
     assert accuracy(labels == found)(ones) == pytest.approx((labels == found).mean())
 
 
+def test_ties_and_a_missing_class() -> None:
+    random = np.random.default_rng(3)
+    labels, scores = random.integers(0, 2, 80), random.integers(0, 4, 80) / 4
+    for _ in range(20):
+        weights = random.poisson(1.0, 80).astype(np.float64)
+        kept = weights > 0
+        for statistic, plain in ((auroc, roc_auc_score), (auprc, average_precision_score)):
+            expected = plain(labels[kept], scores[kept], sample_weight=weights[kept])
+            assert statistic(labels, scores)(weights) == pytest.approx(expected, abs=1e-12)
+    for outcome in (0, 1):
+        for statistic in (auroc, auprc):
+            assert np.isnan(statistic(labels, scores)((labels == outcome).astype(np.float64)))
+
+
 def test_a_weight_is_so_many_repetitions() -> None:
     labels, scores = np.array([0, 1, 1, 0, 1]), np.array([0.1, 0.4, 0.35, 0.8, 0.9])
     weights = np.array([2, 1, 3, 0, 1])
