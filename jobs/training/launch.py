@@ -35,12 +35,16 @@ _RESTARTS = 3
 
 def in_process(job: Job, curves: Curves | None = None, on_epoch: Any = None) -> Outcome:
     """Fit in this process, without Ray."""
-    # the first optimiser of a process imports this, for a second or so: better while data is read
-    threading.Thread(target=importlib.import_module, args=("torch._dynamo",), daemon=True).start()
+    _preload()
     from sensorium.jobs.training.context import alone
     from sensorium.jobs.training.worker import train
 
     return train(job, alone(), curves, on_epoch)
+
+
+def _preload() -> None:
+    """Import what the first optimiser of a process would import, for a second or so, while data is read."""
+    threading.Thread(target=importlib.import_module, args=("torch._dynamo",), daemon=True).start()
 
 
 def on_tasks(jobs: Sequence[Job], after: Callable[[Job], Any] | None = None) -> Iterator[tuple[int, Outcome, Any]]:
@@ -136,6 +140,7 @@ def _worker(config: dict[str, Any]) -> None:
     from sensorium.jobs.training.context import Context, deterministic
     from sensorium.jobs.training.worker import train
 
+    _preload()
     found = ray.train.get_context()
     device = ray.train.torch.get_device()
     if device.type == "cuda":
