@@ -30,8 +30,9 @@ from sensorium.platform.settings import Settings
 SMALL: EegConfig = overridden(EegConfig(), method.small)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:
+    """Also for the fits that tests share: sums of two threads are rounded otherwise than those of one."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

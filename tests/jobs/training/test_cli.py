@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,15 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> str:
     dataset = catalog.create("water", modality="series", fields=list(simulator.FIELDS))
     dataset.append(simulator.samples(liquids=("ammonia", "hydrochloric_acid"), measurements=4))
     return catalog.storage.root
+
+
+@pytest.fixture(autouse=True)
+def _logs_are_as_before() -> Iterator[None]:
+    """The command line sends the project's logs to the standard error that it finds."""
+    logger = logging.getLogger("sensorium")
+    before = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.level, logger.propagate = before
 
 
 @pytest.fixture
