@@ -8,6 +8,7 @@ as the windows of a recording.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -111,7 +112,9 @@ class ExampleStream:
             skipped += len(cuts)
             if left:
                 wanted.append((samples, left))
-        with ThreadPoolExecutor(1, thread_name_prefix="sensorium-batch") as taker:
+        # a second team of compute threads would spin against that of the steps: gathering has to do with one
+        alone = functools.partial(torch.set_num_threads, 1)
+        with ThreadPoolExecutor(1, thread_name_prefix="sensorium-batch", initializer=alone) as taker:
             for pool, cuts in self._loaded(wanted):
                 yield from _ahead(taker, pool, cuts)
 
