@@ -229,7 +229,7 @@ class Selection:
         from sensorium.catalog.to_torch import SampleStream
 
         chosen = self if fields is None else self._with_fields(fields)
-        return SampleStream(chosen, self._storage, transform, batch_size, shuffle, seed, rank, world_size, prefetch)
+        return SampleStream(chosen, transform, batch_size, shuffle, seed, rank, world_size, prefetch)
 
     def xarray(self) -> xarray.Dataset:
         """The samples as a lazy ``xarray.Dataset`` with dims, coordinates and units.

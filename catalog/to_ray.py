@@ -23,7 +23,7 @@ from sensorium.catalog.fields import Field
 from sensorium.catalog.table import CommitNote, Table
 from sensorium.catalog.validation import check_sample
 from sensorium.catalog.writing import Existing, append_rows, payload_rows
-from sensorium.platform.errors import DuplicateSample, SensoriumError
+from sensorium.platform.errors import DuplicateSample, ours
 from sensorium.platform.storage import Storage
 
 if TYPE_CHECKING:
@@ -187,11 +187,9 @@ def write(ray_dataset: Any, sink: SampleSink) -> None:
     try:
         ray_dataset.write_datasink(sink)
     except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, SensoriumError):
-                raise cause from None
-            cause = getattr(cause, "cause", None) or cause.__cause__
+        own = ours(error)
+        if own is not None:
+            raise own from None
         raise
     finally:
         logger.setLevel(level)

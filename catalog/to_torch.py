@@ -13,7 +13,6 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from sensorium.platform.errors import InvalidSetting
-from sensorium.platform.storage import Storage
 
 if TYPE_CHECKING:
     from sensorium.catalog.selection import Selection
@@ -41,7 +40,6 @@ class SampleStream(IterableDataset):  # type: ignore[misc]
     def __init__(
         self,
         selection: Selection,
-        storage: Storage,
         transform: Callable[[dict[str, Any]], Any] | None,
         batch_size: int | None,
         shuffle: bool,
@@ -55,7 +53,7 @@ class SampleStream(IterableDataset):  # type: ignore[misc]
             raise InvalidSetting(f"batch_size must be 1 or more, or None; got {batch_size}.")
         if prefetch < 0:
             raise InvalidSetting(f"prefetch must be 0 or more; got {prefetch}.")
-        self._selection, self._storage, self._transform = selection, storage, transform
+        self._selection, self._transform = selection, transform
         self._batch_size, self._shuffle, self._seed, self._prefetch = batch_size, shuffle, seed, prefetch
         default_rank, default_size = _distributed()
         self.rank = default_rank if rank is None else rank

@@ -39,6 +39,7 @@ __all__ = [
     "UserError",
     "WorkerFailed",
     "close_matches",
+    "ours",
 ]
 
 
@@ -168,3 +169,20 @@ def close_matches(wanted: str, known: Iterable[str], *, limit: int = 3) -> str:
     if 0 < len(names) <= 12:
         return "There are: " + ", ".join(names) + "."
     return ""
+
+
+def ours(error: BaseException) -> SensoriumError | None:
+    """The first error of ours among ``error`` and what caused it, such as a worker's that comes back wrapped; else None."""
+    seen: set[int] = set()
+    waiting: list[object] = [error]
+    while waiting:
+        current = waiting.pop(0)
+        if not isinstance(current, BaseException) or id(current) in seen:
+            continue
+        seen.add(id(current))
+        if isinstance(current, SensoriumError):
+            return current
+        failures = getattr(current, "worker_failures", None)  # of Ray Train, by rank
+        waiting += [getattr(current, "cause", None), current.__cause__]
+        waiting += list(failures.values()) if isinstance(failures, dict) else []
+    return None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sensorium.platform.errors import InvalidSetting, SensoriumError, WorkerFailed
+from sensorium.platform.errors import InvalidSetting, SensoriumError, WorkerFailed, ours
 from sensorium.platform.optional import require
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _our_errors(ray: Any) -> Iterator[None]:
     except SensoriumError:
         raise
     except Exception as error:
-        own = _own(error)
+        own = ours(error)
         if own is not None:
             raise own from None
         if isinstance(error, ray.exceptions.RayError) or type(error).__module__.startswith("ray."):
@@ -178,21 +178,3 @@ def _our_errors(ray: Any) -> Iterator[None]:
                 f"the fit's workers failed: {text[-600:]} Resume it with --resume once the cause is mended."
             ) from error
         raise
-
-
-def _own(error: BaseException) -> SensoriumError | None:
-    """The first error of ours among an error and what caused it."""
-    seen: set[int] = set()
-    waiting: list[Any] = [error]
-    while waiting:
-        current = waiting.pop(0)
-        if current is None or id(current) in seen:
-            continue
-        seen.add(id(current))
-        if isinstance(current, SensoriumError):
-            return current
-        waiting += [getattr(current, "cause", None), current.__cause__]
-        failures = getattr(current, "worker_failures", None)
-        if isinstance(failures, dict):
-            waiting += list(failures.values())
-    return None

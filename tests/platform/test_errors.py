@@ -50,7 +50,7 @@ STOPPED = {errors.FitStopped}
 
 def test_every_error_is_listed_once_and_in_order() -> None:
     names = [error.__name__ for error in ERRORS]
-    assert errors.__all__ == sorted([*names, "close_matches"])
+    assert errors.__all__ == sorted([*names, "close_matches", "ours"])
 
 
 @pytest.mark.parametrize("error", ERRORS)
@@ -111,3 +111,17 @@ def test_close_matches_names_only_what_is_known(wanted: str, known: list[str]) -
     elif sentence:
         assert sentence == "There are: " + ", ".join(sorted(known)) + "."
     assert sentence or not 0 < len(known) <= 12
+
+
+def test_our_error_is_found_behind_a_workers() -> None:
+    class Wrapped(Exception):
+        cause: Exception | None = None
+        worker_failures: dict[int, Exception] | None = None
+
+    mine = errors.InvalidSample("sample 'a'. Leave it out.")
+    by_cause, by_rank, outer = Wrapped(), Wrapped(), Wrapped()
+    by_cause.cause, by_rank.worker_failures, outer.__cause__ = mine, {1: by_cause}, by_rank
+    for error in (mine, by_cause, by_rank, outer):
+        assert errors.ours(error) is mine
+    by_cause.cause = outer  # a ring has an end
+    assert errors.ours(outer) is None
