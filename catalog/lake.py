@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -265,6 +266,16 @@ class Catalog:
     def record(self, run: Run, records: Sequence[Record] = ()) -> None:
         """Note the present state of a run, and new values of its curves."""
         lineage.record_run(self.storage, run, records)
+
+    @contextmanager
+    def running(self, run: Run) -> Iterator[None]:
+        """Note that a run has begun, and, if the block raises, that it failed and why; its end is the block's to record."""
+        self.record(run)
+        try:
+            yield
+        except BaseException as error:
+            self.record(run.ended("failed", message=f"{type(error).__name__}: {error}"))
+            raise
 
     def records(self, run: str) -> pl.DataFrame:
         """The curves of a run: step, time, name, value."""

@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["human_bytes", "markdown", "print_rows", "print_table"]
+__all__ = ["human_bytes", "json_text", "markdown", "print_rows", "print_table"]
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
@@ -28,6 +28,11 @@ def human_bytes(count: float) -> str:
     return text
 
 
+def json_text(value: Any) -> str:
+    """A value as JSON for programs: times in ISO 8601, null for NaN and infinities."""
+    return json.dumps(_finite(value), default=_as_json, ensure_ascii=False, allow_nan=False)
+
+
 def print_table(frame: pl.DataFrame, *, as_json: bool, empty: str = "Nothing.", limit: int | None = None) -> None:
     """Print a data frame as a table, or as a JSON list of objects.
 
@@ -38,7 +43,7 @@ def print_table(frame: pl.DataFrame, *, as_json: bool, empty: str = "Nothing.", 
         limit: rows shown to people at most.
     """
     if as_json:
-        typer.echo(json.dumps(_finite(frame.to_dicts()), default=_as_json, ensure_ascii=False, allow_nan=False))
+        typer.echo(json_text(frame.to_dicts()))
         return
     if frame.is_empty():
         typer.echo(empty)

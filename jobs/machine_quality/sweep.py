@@ -121,12 +121,8 @@ def run_sweep(catalog: Catalog, plan: SweepPlan) -> SweepReport:
         again = pl.col("error").is_not_null() & pl.col("id").is_in(plan.missing["key"].implode())
         target.delete(again, message="errors to be run again")
     run = Run("sweep", "machine_quality", asdict(config), inputs=(plan.source,))
-    catalog.record(run)
-    try:
+    with catalog.running(run):
         computed, errors, seconds = _run_blocks(catalog, plan, run.id) if plan.missing.height else (0, 0, 0.0)
-    except BaseException as error:
-        catalog.record(run.ended("failed", message=f"{type(error).__name__}: {error}"))
-        raise
     version = target.version
     catalog.record(run.ended("finished", outputs=[Source(config.into, version)]))
     present = plan.cells - plan.missing.height

@@ -13,7 +13,7 @@ from sensorium.platform import plugins
 from sensorium.platform.cli import state
 from sensorium.platform.errors import InvalidSetting
 from sensorium.platform.systems import GROUP, get
-from sensorium.platform.tables import human_bytes, print_rows, print_table
+from sensorium.platform.tables import human_bytes, json_text, print_rows, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -132,7 +132,7 @@ def _searched(
 
 def _tell_search(report: SearchReport, *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps({"run": report.run, "best": report.best, "trials": report.trials.to_dicts()}))
+        typer.echo(json_text({"run": report.run, "best": report.best, "trials": report.trials.to_dicts()}))
         return
     typer.echo(f"search {report.run}: {report.trials.height} trials, by the validation part")
     print_table(report.trials, as_json=False, limit=10)
@@ -151,7 +151,7 @@ def _tell_fit(report: FitReport, *, as_json: bool) -> None:
             "examples_per_s": report.outcome.examples_per_s,
             "files": list(report.files),
         }
-        typer.echo(json.dumps(content))
+        typer.echo(json_text(content))
         return
     outcome = report.outcome
     typer.echo(
@@ -174,7 +174,7 @@ def _print_figures(figures: Mapping[str, Figure], where: str) -> None:
 def _tell_folds(report: CrossValidation, *, as_json: bool) -> None:
     if as_json:
         typer.echo(
-            json.dumps({"run": report.run, "folds": report.folds.to_dicts(), "summary": report.summary().to_dicts()})
+            json_text({"run": report.run, "folds": report.folds.to_dicts(), "summary": report.summary().to_dicts()})
         )
         return
     print_table(report.folds, as_json=False)
@@ -205,7 +205,7 @@ def evaluate_command(
     )
     if state(context).json:
         content = {"run": report.run, "model": report.model, "left_out": report.left_out}
-        typer.echo(json.dumps({**content, "figures": {name: vars(figure) for name, figure in report.figures.items()}}))
+        typer.echo(json_text({**content, "figures": {name: vars(figure) for name, figure in report.figures.items()}}))
         return
     typer.echo(
         f"{report.model}: {report.rows.height} samples measured, {report.left_out} left out that it was fitted on; "
@@ -237,7 +237,7 @@ def predict_command(
         open_catalog(context), model, data, into, state(context).settings, where=where, system=system, workers=workers
     )
     if state(context).json:
-        typer.echo(json.dumps(vars(report)))
+        typer.echo(json_text(vars(report)))
     else:
         typer.echo(
             f"{report.into}@{report.version}: {report.computed} samples predicted, {report.present} were there already, "
@@ -326,7 +326,7 @@ def show(context: typer.Context, model: str = _REFERENCE) -> None:
         "environment": dict(found.environment),
     }
     if state(context).json:
-        typer.echo(json.dumps(content, ensure_ascii=False))
+        typer.echo(json_text(content))
         return
     print_rows(["", ""], [row for key, value in content.items() for row in _lines(key, value)])
 
@@ -361,7 +361,7 @@ def export(
 
     done = export_onnx(open_catalog(context).model(model), output)
     if state(context).json:
-        typer.echo(json.dumps({**vars(done), "path": str(done.path)}))
+        typer.echo(json_text({**vars(done), "path": str(done.path)}))
         return
     typer.echo(
         f"saved {done.path}: {', '.join(done.inputs)} → {', '.join(done.outputs)}; differs by at most {done.difference:.1e} "

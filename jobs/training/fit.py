@@ -18,7 +18,7 @@ from sensorium.catalog.models import Model, ModelDraft
 from sensorium.jobs.training import configuration, drawing, launch, worker
 from sensorium.jobs.training.checkpoints import Checkpoints, from_bytes, restore_modules
 from sensorium.jobs.training.folds import k_folds, split_frame
-from sensorium.jobs.training.measures import Figure
+from sensorium.jobs.training.measures import Figure, plain, plain_figures
 from sensorium.jobs.training.method import Fitted, Method, check_data, method_of, png, ready
 from sensorium.jobs.training.worker import Job, Outcome
 from sensorium.platform.errors import (
@@ -309,21 +309,14 @@ def _grouped(catalog: Catalog, source: Source, config: Any, rows: pl.DataFrame |
     """Rows of scores with the group of each sample."""
     if rows is None or rows.is_empty():
         return None
-    group = config.split.group
-    held = catalog.dataset(source.dataset, source.version).select(fields=[] if group == "id" else [group]).frame()
-    return rows.join(held.select("id", pl.col(group).cast(pl.String).alias("group")), on="id", how="left")
+    return worker.with_groups(rows, catalog.dataset(source.dataset, source.version), config)
 
 
 def _metrics(figures: Mapping[str, Figure], outcome: Outcome) -> dict[str, Any]:
     """Figures as JSON types; NaN becomes None, which JSON has."""
-    test = {name: {key: _plain(value) for key, value in vars(figure).items()} for name, figure in figures.items()}
-    best = {name: _plain(value) for name, value in outcome.best.items()}
+    best = {name: plain(value) for name, value in outcome.best.items()}
     spent = {"steps": outcome.steps, "seconds": outcome.seconds, "examples_per_s": outcome.examples_per_s}
-    return {**test, "validation": best, **spent}
-
-
-def _plain(value: float) -> float | None:
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+    return {**plain_figures(figures), "validation": best, **spent}
 
 
 def _pictures(method: Method, fitted: Fitted, rows: pl.DataFrame | None, recorder: Any) -> dict[str, bytes]:
@@ -446,7 +439,7 @@ def _folds_done(
         recorder.picture("confusion", png(lambda axes: drawing.confusion(axes, matrix, classes)))
         recorder.confusion("confusion_matrix", matrix.tolist(), classes)
     metrics = {
-        line["figure"]: {k: _plain(v) for k, v in line.items() if k != "figure"} for line in report.summary().to_dicts()
+        line["figure"]: {k: plain(v) for k, v in line.items() if k != "figure"} for line in report.summary().to_dicts()
     }
     recorder.finish(run.ended("finished", metrics=metrics))
     return replace(report, files=tuple(_files(catalog, run.id)))

@@ -6,6 +6,7 @@ statistic is a function of such weights.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -14,7 +15,16 @@ import numpy.typing as npt
 
 from sensorium.platform.errors import InvalidSetting
 
-__all__ = ["Figure", "accuracy", "auprc", "auroc", "macro_f1", "with_intervals"]
+__all__ = [
+    "Figure",
+    "accuracy",
+    "auprc",
+    "auroc",
+    "macro_f1",
+    "plain",
+    "plain_figures",
+    "with_intervals",
+]
 
 Weights = npt.NDArray[np.float64]
 #: weight of each row -> the statistic; NaN where it is not defined
@@ -40,6 +50,16 @@ class Figure:
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def plain(value: float) -> float | None:
+    """A number as JSON has it: none for NaN and infinities."""
+    return value if math.isfinite(value) else None
+
+
+def plain_figures(figures: Mapping[str, Figure]) -> dict[str, dict[str, float | None]]:
+    """Figures as JSON types."""
+    return {name: {key: plain(value) for key, value in vars(figure).items()} for name, figure in figures.items()}
 
 
 def with_intervals(

@@ -19,9 +19,9 @@ from sensorium.catalog.lineage import Run
 from sensorium.catalog.validation import check_sample
 from sensorium.catalog.writing import payload_rows
 from sensorium.jobs.training.folds import Split
-from sensorium.jobs.training.measures import Figure
+from sensorium.jobs.training.measures import Figure, plain_figures
 from sensorium.jobs.training.method import Method, check_data, load_model, method_of, samples_of
-from sensorium.jobs.training.worker import score_selection
+from sensorium.jobs.training.worker import score_selection, with_groups
 from sensorium.platform.errors import DataLeak, InvalidSetting, SensoriumError
 from sensorium.platform.optional import require
 from sensorium.platform.progress import progress
@@ -123,8 +123,7 @@ def evaluate(
         )
     run = Run("evaluate", model.system, {"model": model.reference, "data": str(Source(dataset.name, dataset.version)),
               "where": where}, inputs=(Source(dataset.name, dataset.version), model.source))  # fmt: skip
-    catalog.record(run)
-    try:
+    with catalog.running(run):
         selection = dataset.select(pl.col("id").is_in(kept["id"].to_list()), fields=names)
         if workers:
             with ray_session(settings):
@@ -138,14 +137,9 @@ def evaluate(
             raise InvalidSetting(
                 f"data set {dataset.name!r}: no chosen sample has a truth to compare with. Label some."
             )
-        group = config.split.group if config.split.group in dataset.fields else "id"
-        groups = dataset.select(fields=[] if group == "id" else [group]).frame()
-        rows = rows.join(groups.select("id", pl.col(group).cast(pl.String).alias("group")), on="id", how="left")
+        rows = with_groups(rows, dataset, config)
         figures = method.summarise(rows, config)
-    except BaseException as error:
-        catalog.record(run.ended("failed", message=f"{type(error).__name__}: {error}"))
-        raise
-    catalog.record(run.ended("finished", metrics={name: vars(figure) for name, figure in figures.items()}))
+    catalog.record(run.ended("finished", metrics=plain_figures(figures)))
     return Evaluation(run.id, model.reference, figures, rows, ids.height - kept.height)
 
 
@@ -202,17 +196,13 @@ def predict(
     missing = ids.join(target.select(fields=[]).frame().select("id"), on="id", how="anti")
     run = Run("predict", model.system, {"model": model.reference, "data": str(source), "into": into, "where": where},
               inputs=(source, model.source))  # fmt: skip
-    catalog.record(run)
     errors = 0
-    try:
+    with catalog.running(run):
         if missing.height:
             with ray_session(settings):
                 selection = dataset.select(pl.col("id").is_in(missing["id"].to_list()), fields=list(chosen.fields))
                 sources = (source, model.source)
                 errors = _predicted_on_ray(model, selection, dataset.storage, target, sources, run.id, workers)
-    except BaseException as error:
-        catalog.record(run.ended("failed", message=f"{type(error).__name__}: {error}"))
-        raise
     version = target.version
     catalog.record(run.ended("finished", outputs=[Source(into, version)]))
     return Prediction(run.id, into, version, missing.height, ids.height - missing.height, errors)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ import polars as pl
 from sensorium.catalog.declaration import Source
 from sensorium.catalog.lineage import Run, environment
 from sensorium.platform import systems
-from sensorium.platform.tables import markdown
+from sensorium.platform.tables import json_text, markdown
 
 if TYPE_CHECKING:
     from sensorium.catalog.lake import Catalog
@@ -99,13 +98,9 @@ def reproduce(system: str, request: Reproduction) -> Reproduced:
     mode = "quick" if request.quick else "full"
     configuration = {"mode": mode, "data": request.data, "seeds": request.seeds}
     run = Run("reproduce", system, configuration)
-    request.catalog.record(run)
     started = time.monotonic()
-    try:
+    with request.catalog.running(run):
         finding = experiment(request)
-    except BaseException as error:
-        request.catalog.record(run.ended("failed", message=f"{type(error).__name__}: {error}"))
-        raise
     seconds = time.monotonic() - started
     text = _markdown(system, mode, finding, seconds)
     place = ("reports", system, mode)
@@ -172,7 +167,7 @@ def json_of(reproduced: Reproduced) -> str:
     """A report for programs."""
     finding = reproduced.finding
     tables = {section.title: section.table.to_dicts() for section in finding.sections}
-    return json.dumps(
+    return json_text(
         {
             "run": reproduced.run,
             "claim": finding.claim,

@@ -137,17 +137,13 @@ def search(
     source = Source(dataset.name, dataset.version)
     content = {**request.record(), "search": {key: [found.kind, *found.values] for key, found in space.items()}}
     run = Run("search", request.system, content, inputs=(source,))
-    catalog.record(run)
     plain = configuration.to_json(request.config)
     job = Job(catalog.storage, request.system, plain, source.dataset, source.version, run.id, measure=False)
     worker.put_split(catalog.storage, run.id, split)
     try:
-        with ray_session(settings):
+        with catalog.running(run), ray_session(settings):
             results = _tuned(job, request.config, space, trials, halving=halving)
-        report = _ranked(run.id, request.config, results)
-    except BaseException as error:
-        catalog.record(run.ended("failed", message=f"{type(error).__name__}: {error}"))
-        raise
+            report = _ranked(run.id, request.config, results)
     finally:
         catalog.storage.remove(FOLDER, run.id)
     catalog.record(run.ended("finished", metrics={"best": report.best, "trials": report.trials.to_dicts()}))

@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 import torch
 
+from sensorium.catalog.dataset import Dataset
 from sensorium.catalog.lake import Catalog
 from sensorium.catalog.selection import Selection
 from sensorium.jobs.training import checkpoints as stored
@@ -37,6 +38,7 @@ __all__ = [
     "read_split",
     "score_selection",
     "train",
+    "with_groups",
 ]
 
 logger = logging.getLogger(__name__)
@@ -226,9 +228,8 @@ def _read(storage: Storage, name: str) -> str:
         return ""
 
 
-def _selected(dataset: Any, ids: Iterable[str], fields: list[str]) -> Selection:
-    selection: Selection = dataset.select(pl.col("id").is_in(list(ids)), fields=fields)
-    return selection
+def _selected(dataset: Dataset, ids: Iterable[str], fields: list[str]) -> Selection:
+    return dataset.select(pl.col("id").is_in(list(ids)), fields=fields)
 
 
 def _preprocessing(method: Method, storage: Storage, train_part: Selection, config: Any) -> dict[str, Any]:
@@ -261,6 +262,13 @@ def score_selection(
                 rows.append((position, {"id": sample["id"], **scored}))
     everything = sorted((row for part in context.gathered(rows) for row in part), key=lambda row: row[0])
     return pl.DataFrame([row for _, row in everything], infer_schema_length=None)
+
+
+def with_groups(rows: pl.DataFrame, dataset: Dataset, config: Any) -> pl.DataFrame:
+    """Rows of scores with ``group``: the field that the configuration splits by, or the id where the data set has none."""
+    group = config.split.group if config.split.group in dataset.fields else "id"
+    held = dataset.select(fields=[] if group == "id" else [group]).frame()
+    return rows.join(held.select("id", pl.col(group).cast(pl.String).alias("group")), on="id", how="left")
 
 
 def _outcome(
