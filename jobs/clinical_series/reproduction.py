@@ -215,7 +215,7 @@ def _dataset(request: Reproduction) -> Dataset:
 def _fitted(request: Reproduction, scale: _Scale) -> _Experiment:
     dataset = _dataset(request)
     statics = tuple(name for name in STATICS if name.partition("=")[0] in dataset.fields)
-    config = overridden(ClinicalConfig(), {**scale.settings, "statics": statics})
+    config = overridden(overridden(ClinicalConfig(), {**scale.settings, "statics": statics}), request.changes)
     where, stays, deaths = _chosen(dataset, config, scale)
     source = Source(dataset.name, dataset.version)
     seeds = request.seeds or 1
@@ -231,7 +231,9 @@ def _fitted(request: Reproduction, scale: _Scale) -> _Experiment:
                 chosen = overridden(config, {**settings, "fit.seed": seed, "split.seed": seed})
                 asked = FitRequest("clinical_series", str(source), chosen, where=where)
                 after = look if name in (*_MODELS, _PLAIN) else None
-                done = cross_validate(request.catalog, asked, request.settings, only=scale.folds, after=after)
+                done = cross_validate(
+                    request.catalog, asked, request.settings, only=request.only(scale.folds), after=after
+                )
                 for model, predictions in _predictions(name, done, seed * config.split.folds).items():
                     found.setdefault(model, []).append(predictions)
                 if name == _OURS:
@@ -396,13 +398,16 @@ def _models_note(done: _Experiment, *, quick: bool) -> str:
         "The trees (150 rounds, no search) see nine summaries of each variable. GRU-D, triplet Transformer and trees "
         "are ours, not the paper's rivals.",
     ]
+    usual = ClinicalConfig().fit
+    if (config.fit.epochs, config.fit.lr) != (usual.epochs, usual.lr):
+        parts.append(
+            f"**Shortened:** {config.fit.epochs} epochs at a rate of {config.fit.lr:g} for up to {usual.epochs} at "
+            f"{usual.lr:g}, so that not every network has finished learning."
+        )
     if quick:
         skipped = [name for name in (*_TABLE_3, *_TABLE_4) if name not in scale.ablations]
         parts.append(
-            f"**Quick:** {done.stays} stays taken at random for all, {folds} of {config.split.folds} folds, "
-            f"{config.fit.epochs} epochs at a rate of {config.fit.lr:g} for up to {ClinicalConfig().fit.epochs} at "
-            f"{ClinicalConfig().fit.lr:g}, so that no network has finished learning; "
-            f"left out: {'; '.join(skipped)}; MVMformer on series only."
+            f"**Quick:** {done.stays} stays taken at random for all; left out: {'; '.join(skipped)}; MVMformer on series only."
         )
     return " ".join(parts)
 

@@ -141,7 +141,7 @@ def _source(request: Reproduction) -> tuple[Source, list[str]]:
 
 def _fitted(request: Reproduction) -> _Experiment:
     source, classes = _source(request)
-    config = overridden(EegConfig(), _QUICK if request.quick else _SETTINGS)
+    config = overridden(overridden(EegConfig(), _QUICK if request.quick else _SETTINGS), request.changes)
     rows: dict[_Key, list[pl.DataFrame]] = {}
     looked: dict[str, list[Looked]] = {name: [] for name in _NAMES.values()}
     groups: dict[str, str] = {}
@@ -149,9 +149,8 @@ def _fitted(request: Reproduction) -> _Experiment:
         for seed in range(request.seeds or 1):
             for architecture, name in _NAMES.items():
                 chosen = _seeded(config, architecture, seed)
-                done = cross_validate(
-                    request.catalog, FitRequest("eeg_obesity", str(source), chosen), request.settings, after=look
-                )
+                asked = FitRequest("eeg_obesity", str(source), chosen)
+                done = cross_validate(request.catalog, asked, request.settings, only=request.only(), after=look)
                 groups.update(done.rows.select("id", "group").iter_rows())
                 looked[name] += [done.extras[fold] for fold in sorted(done.extras)]
                 for key, part in _rows_of(name, done, groups, seed * config.split.folds):
@@ -232,7 +231,7 @@ def _signed(figure: Figure) -> str:
 def _accuracy_note(found: _Experiment, request: Reproduction) -> str:
     config, paper, subjects = found.config, EegConfig(), len(set(found.groups.values()))
     own = "(EEG at rest against EEG during mental arithmetic, of healthy students) " if not request.data else ""
-    folds = config.split.folds * (request.seeds or 1)
+    folds = (request.folds or config.split.folds) * (request.seeds or 1)
     return (
         f"Measured is {found.classes[0]!r} against {found.classes[1]!r} in {found.source} {own}with {subjects} subjects, not "
         "obesity: the paper's recordings of 30 obese and 30 lean women are private, and its two columns are of them, for "

@@ -266,11 +266,17 @@ def reproduce_command(
         "", "--data", metavar="NAME[@VERSION]", help="Data set; the experiment's own choice without."
     ),
     seeds: int = typer.Option(0, "--seeds", min=0, help="Repetitions; the experiment's own choice without."),
+    settings: list[str] = typer.Option(
+        [], "--set", metavar="KEY=VALUE", help="A setting of all that is fitted; the report says it."
+    ),
+    folds: int = typer.Option(0, "--folds", min=0, help="Only the first so many folds of each cross-validation."),
 ) -> None:
     """The claim's experiment: table as Markdown and Parquet, figures, seeds and spread."""
     from sensorium.jobs.training import reproduction
 
-    request = reproduction.Reproduction(open_catalog(context), state(context).settings, quick, data, seeds)
+    request = reproduction.Reproduction(
+        open_catalog(context), state(context).settings, quick, data, seeds, tuple(settings), folds
+    )
     report = reproduction.reproduce(system, request)
     typer.echo(reproduction.json_of(report) if state(context).json else f"{report.markdown}\nreport: {report.folder}")
 

@@ -381,6 +381,9 @@ def cross_validate(
     run = Run("cross_validation", request.system, {**request.record(), "data": str(source)}, inputs=(source,))
     splits = k_folds(split_frame(rows, request.config.split), request.config.split)
     plain = configuration.to_json(request.config)
+    unknown = [number for number in only if number not in range(len(splits))]
+    if unknown:
+        raise InvalidSetting(f"there are {len(splits)} folds, counted from 0; got {', '.join(map(str, unknown))}.")
     jobs = []
     chosen = {number: splits[number] for number in only or range(len(splits))}
     for number, split in chosen.items():

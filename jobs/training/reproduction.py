@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ class Reproduction:
         quick: minutes instead of hours: fewer seeds, folds or epochs, which the report says.
         data: NAME or NAME@VERSION of the data set; empty for the experiment's own choice.
         seeds: repetitions; 0 for the experiment's own choice.
+        changes: settings ``key=value`` of all that is fitted, instead of the experiment's own; the report says them.
+        folds: only so many folds of each cross-validation, the first ones; 0 for the experiment's own choice.
     """
 
     catalog: Catalog
@@ -39,6 +42,25 @@ class Reproduction:
     quick: bool = False
     data: str = ""
     seeds: int = 0
+    changes: tuple[str, ...] = ()
+    folds: int = 0
+
+    def only(self, folds: Sequence[int] = ()) -> tuple[int, ...]:
+        """Numbers of the folds to run, where the experiment would run ``folds`` (all of them where it names none)."""
+        return tuple(range(self.folds)) if self.folds else tuple(folds)
+
+    def differences(self) -> dict[str, Any]:
+        """What the run's record says of a request that is not the whole experiment."""
+        return {"data": self.data, "seeds": self.seeds, "changes": list(self.changes), "folds": self.folds}
+
+    def command(self, system: str) -> str:
+        """What a user types for it."""
+        words = ["sensorium reproduce", system]
+        words += ["--quick"] if self.quick else []
+        words += [f"--data {self.data}"] if self.data else []
+        words += [f"--seeds {self.seeds}"] if self.seeds else []
+        words += [f"--folds {self.folds}"] if self.folds else []
+        return " ".join([*words, *(f"--set {shlex.quote(change)}" for change in self.changes)])
 
 
 @dataclass(frozen=True)
@@ -96,13 +118,12 @@ def reproduce(system: str, request: Reproduction) -> Reproduced:
     """Run the experiment of a system and write its report into the lake."""
     experiment: Callable[[Reproduction], Finding] = systems.get(system).operation("reproduce")
     mode = "quick" if request.quick else "full"
-    configuration = {"mode": mode, "data": request.data, "seeds": request.seeds}
-    run = Run("reproduce", system, configuration)
+    run = Run("reproduce", system, {"mode": mode, **request.differences()})
     started = time.monotonic()
     with request.catalog.running(run):
         finding = experiment(request)
     seconds = time.monotonic() - started
-    text = _markdown(system, mode, finding, seconds)
+    text = _markdown(request.command(system), finding, seconds)
     place = ("reports", system, mode)
     storage = request.catalog.storage
     for index, section in enumerate(finding.sections):
@@ -118,7 +139,7 @@ def reproduce(system: str, request: Reproduction) -> Reproduced:
     return Reproduced(run.id, finding, storage.at_path(*place), text)
 
 
-def _markdown(system: str, mode: str, finding: Finding, seconds: float) -> str:
+def _markdown(command: str, finding: Finding, seconds: float) -> str:
     made = environment()
     lines = [f"**Claim:** {finding.claim}", "", f"**Shown here:** {finding.shown}", ""]
     for section in finding.sections:
@@ -126,9 +147,8 @@ def _markdown(system: str, mode: str, finding: Finding, seconds: float) -> str:
         if section.note:
             lines += [section.note, ""]
     used = ", ".join(str(source) for source in finding.inputs)
-    what = f"`sensorium reproduce {system}{' --quick' if mode == 'quick' else ''}`"
     lines += [
-        f"Made by {what} in {_duration(seconds)} on {made['cores']} cores ({made['machine']}, torch "
+        f"Made by `{command}` in {_duration(seconds)} on {made['cores']} cores ({made['machine']}, torch "
         f"{made.get('torch', 'none')}){', from ' + used if used else ''}.",
         "",
     ]

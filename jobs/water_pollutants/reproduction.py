@@ -88,8 +88,8 @@ def _water(request: Reproduction, source: Source, network: str, scale: _Scale, s
         WaterConfig(),
         {"network": network, **_LEARNING[network], "stride": scale.stride, "epochs": scale.epochs, "fit.seed": seed},
     )
-    wanted = FitRequest("water_pollutants", str(source), config)
-    return cross_validate(request.catalog, wanted, request.settings)
+    wanted = FitRequest("water_pollutants", str(source), overridden(config, request.changes))
+    return cross_validate(request.catalog, wanted, request.settings, only=request.only())
 
 
 def _line(name: str, results: Sequence[CrossValidation]) -> dict[str, Any]:
@@ -155,7 +155,8 @@ def _gas(request: Reproduction, source: Source, scale: _Scale) -> Section:
                 **{"network": name, **_LEARNING[name], "epochs": scale.gas_epochs},
             },
         )
-        result = cross_validate(request.catalog, FitRequest("water_pollutants", str(source), config), request.settings)
+        wanted = FitRequest("water_pollutants", str(source), overridden(config, request.changes))
+        result = cross_validate(request.catalog, wanted, request.settings, only=request.only())
         folds = result.folds["accuracy"].to_numpy()
         figure = result.figures["accuracy"]
         lines.append(
