@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,7 +117,7 @@ class Context:
         """The context of a forward pass in ``precision`` (``auto``: bfloat16 where the device gains by it)."""
         gains = self.device.type == "cuda" and torch.cuda.get_device_capability(self.device) >= _BFLOAT16_CAPABILITY
         wanted = precision == "bfloat16" or (precision == "auto" and gains)
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=wanted)
+        return torch.autocast(self.device.type, dtype=torch.bfloat16) if wanted else nullcontext()
 
 
 def alone(device: str | torch.device | None = None) -> Context:
