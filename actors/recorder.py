@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sensorium.catalog.lineage import Record, Run, record_run
+from sensorium.platform.progress import Progressed
 from sensorium.platform.storage import Storage
 from sensorium.platform.tracking import Silent, Tracked, Tracker, open_tracker
 
@@ -65,6 +66,9 @@ class Recorder:
         self._tracker.log(step, values)
         if time.monotonic() - self._committed > _COMMIT_EVERY_S:
             self.flush()
+
+    def tell(self, progressed: Progressed) -> None:
+        """Not needed: what is fitted in this process shows its own bar."""
 
     def picture(self, name: str, content: bytes) -> str:
         """Keep a picture (a PNG's bytes); returns where it is in the lake."""

@@ -9,6 +9,7 @@ import ray
 
 from sensorium.actors.recorder import Recorder, RunRecords
 from sensorium.catalog.lineage import Run
+from sensorium.platform.progress import Progressed
 
 __all__ = ["RemoteRecorder", "start"]
 
@@ -19,6 +20,13 @@ class _RunTracker:
 
     def __init__(self, records: RunRecords) -> None:
         self._recorder = Recorder(records)
+        self._progressed: Progressed | None = None
+
+    def tell(self, progressed: Progressed) -> None:
+        self._progressed = progressed
+
+    def told(self) -> Progressed | None:
+        return self._progressed
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         self._recorder.log(step, values)
@@ -48,6 +56,15 @@ class RemoteRecorder:
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Values of curves after ``step`` steps."""
         self._actor.log.remote(step, dict(values))
+
+    def tell(self, progressed: Progressed) -> None:
+        """How far a worker is, without waiting."""
+        self._actor.tell.remote(progressed)
+
+    def told(self) -> Progressed | None:
+        """What was told last."""
+        found: Progressed | None = ray.get(self._actor.told.remote())
+        return found
 
     def flush(self) -> None:
         """Commit what waits to the lake."""

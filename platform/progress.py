@@ -11,9 +11,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["Bar", "progress"]
+__all__ = ["Bar", "Progressed", "progress"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,23 @@ class Bar(Protocol):
 
     def note(self, text: str) -> None:
         """A short remark behind the bar, such as the number of errors."""
+
+
+@dataclass(frozen=True)
+class Progressed:
+    """How far a job in another process is, for whoever shows it.
+
+    Attributes:
+        title, total, unit: of its bar.
+        done: so many units.
+        note: the remark behind the bar.
+    """
+
+    title: str
+    total: float
+    unit: str
+    done: float
+    note: str = ""
 
 
 class _LogBar:

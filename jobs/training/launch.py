@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from sensorium.platform.errors import InvalidSetting, SensoriumError, WorkerFailed, ours
 from sensorium.platform.optional import require
+from sensorium.platform.progress import Progressed, progress
 
 if TYPE_CHECKING:
+    from sensorium.actors.run_tracker import RemoteRecorder
     from sensorium.jobs.training.loop import Curves
     from sensorium.jobs.training.worker import Job, Outcome
 
@@ -29,6 +31,8 @@ _QUICK = {
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
 }
+#: seconds between two looks at how far the workers are
+_LOOK_EVERY_S = 0.5
 #: a group of workers is started so often again after one was lost
 _RESTARTS = 3
 
@@ -92,7 +96,7 @@ def prepare_workers() -> None:
     threading.Thread(target=load, name="sensorium-import", daemon=True).start()
 
 
-def on_workers(job: Job, workers: int, curves: Curves | None = None) -> None:
+def on_workers(job: Job, workers: int, curves: RemoteRecorder) -> None:
     """Fit on ``workers`` workers of Ray Train, on accelerators where the cluster has one for each.
 
     A worker that is lost is replaced, and the fit goes on from the newest checkpoint in the lake.
@@ -127,7 +131,7 @@ def on_workers(job: Job, workers: int, curves: Curves | None = None) -> None:
         ),
     )
     logging.getLogger("ray.train").setLevel(logging.ERROR)
-    with _our_errors(ray):
+    with _our_errors(ray), _watched(curves):
         trainer.fit()
 
 
@@ -150,6 +154,42 @@ def _worker(config: dict[str, Any]) -> None:
     context = Context(found.get_world_rank(), found.get_world_size(), device)
     outcome = train(config["job"], context, config["curves"])
     ray.train.report({"steps": outcome.steps, "seconds": outcome.seconds})
+
+
+@contextmanager
+def _watched(recorder: RemoteRecorder) -> Iterator[None]:
+    """Show here how far the first worker is."""
+    ended = threading.Event()
+
+    lost = require("ray", "fit on several workers").exceptions.RayError
+
+    def show() -> None:
+        with contextlib.suppress(lost):  # the fit itself tells of a recorder that is gone
+            while not ended.wait(_LOOK_EVERY_S):
+                seen = recorder.told()
+                if seen is not None:
+                    _show_phase(recorder, seen, ended)
+
+    watcher = threading.Thread(target=show, name="sensorium-progress", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def _show_phase(recorder: RemoteRecorder, seen: Progressed, ended: threading.Event) -> None:
+    """A bar for one phase of a fit, until another begins or the fit ends."""
+    with progress(seen.title, total=seen.total, unit=seen.unit) as bar:
+        done, now = 0.0, seen
+        while now.title == seen.title:
+            bar.advance(now.done - done)
+            bar.note(now.note)
+            done = now.done
+            if ended.wait(_LOOK_EVERY_S):
+                return
+            now = recorder.told() or now
 
 
 def _filesystem(folder: Any) -> Any:

@@ -25,7 +25,7 @@ from sensorium.jobs.training.examples import Examples, ExampleStream, to_device
 from sensorium.jobs.training.load import Load
 from sensorium.jobs.training.recipe import Evaluate, Moment, Recipe, Update, best_epoch, diverged, exhausted, rate
 from sensorium.platform.errors import FitStopped, InvalidSetting
-from sensorium.platform.progress import Bar, progress
+from sensorium.platform.progress import Bar, Progressed, progress
 
 __all__ = ["Curves", "NoCurves", "PhaseResult", "evaluated", "run_phase"]
 
@@ -36,6 +36,7 @@ _MIX = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB866
 _MASK = (1 << 63) - 1
 #: seconds between two movements of the progress bar
 _TOLD_EVERY_S = 0.2
+_UNIT = "steps"
 
 
 class Curves(Protocol):
@@ -44,12 +45,18 @@ class Curves(Protocol):
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """``values`` after ``step`` steps of the whole fit."""
 
+    def tell(self, progressed: Progressed) -> None:
+        """How far the phase is, several times a second: for whoever watches from another process."""
+
 
 class NoCurves:
     """Figures that nobody asked for."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Forget them."""
+
+    def tell(self, progressed: Progressed) -> None:
+        """Nobody watches."""
 
 
 @dataclass(frozen=True)
@@ -181,9 +188,9 @@ class _Phase:
             self._restore(*resumed)
         moment, options = self._moment, self._options
         title = f"fit {self._label.rstrip('/')}".strip()
-        shown = progress(title, total=moment.total_steps, unit="steps") if self._context.first else nullcontext()
+        shown = progress(title, total=moment.total_steps, unit=_UNIT) if self._context.first else nullcontext()
         with _interrupts() as interrupted, shown as bar:
-            told = _Told(bar, moment.step)
+            told = _Told(title, bar, self._curves if self._context.first else NoCurves(), moment.step)
             while moment.epoch < options.epochs and not exhausted(options, moment.history):
                 for batch in self._stream.epoch(moment.epoch, self._position):
                     self._step(to_device(batch, self._context.device))
@@ -326,10 +333,10 @@ class _Phase:
 
 
 class _Told:
-    """Tells the progress bar of steps, not more often than anybody could see."""
+    """Tells the progress bar of steps, and who watches from elsewhere, not more often than anybody could see."""
 
-    def __init__(self, bar: Bar | None, step: int) -> None:
-        self._bar, self._step, self._at = bar, 0, 0.0
+    def __init__(self, title: str, bar: Bar | None, curves: Curves, step: int) -> None:
+        self._title, self._bar, self._curves, self._step, self._at = title, bar, curves, 0, 0.0
         if bar is not None and step:
             bar.advance(step)
             self._step = step
@@ -340,9 +347,10 @@ class _Told:
             return
         self._bar.advance(moment.step - self._step)
         self._step, self._at = moment.step, now
-        if moment.history:
-            last = moment.history[-1]
-            self._bar.note("  ".join(f"{name} {value:.4g}" for name, value in last.items() if name != "epoch"))
+        last = moment.history[-1] if moment.history else {}
+        note = "  ".join(f"{name} {value:.4g}" for name, value in last.items() if name != "epoch")
+        self._bar.note(note)
+        self._curves.tell(Progressed(self._title, moment.total_steps, _UNIT, moment.step, note))
 
 
 class _Meter:

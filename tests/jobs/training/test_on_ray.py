@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import pytest
 import torch
 
 from sensorium.catalog import Catalog
-from sensorium.jobs.training import prediction
+from sensorium.jobs.training import launch, prediction
 from sensorium.jobs.training.checkpoints import from_bytes
 from sensorium.jobs.training.configuration import overridden
 from sensorium.jobs.training.fit import FitReport, FitRequest, cross_validate, fit, resume
@@ -69,11 +71,35 @@ def workers() -> list[int]:
     return found
 
 
+class Shown:
+    """A progress bar of the driver's terminal."""
+
+    def __init__(self) -> None:
+        self.title, self.total, self.done = "", 0.0, 0.0
+
+    @contextmanager
+    def __call__(self, title: str, total: float, unit: str) -> Iterator[Shown]:
+        self.title, self.total, self.done = title, total, 0.0
+        assert unit == "steps"
+        yield self
+
+    def advance(self, amount: float) -> None:
+        self.done += amount
+
+    def note(self, text: str) -> None:
+        """What is behind the bar is for people."""
+
+
 @pytest.mark.slow
-def test_a_killed_worker_changes_nothing(water: Catalog) -> None:
+def test_a_killed_worker_changes_nothing(water: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two workers; one is killed in the middle, is replaced, and the weights are those of an undisturbed fit."""
     wanted = request("epochs=6", "checkpoint_steps=10", "patience=0", workers=2)
+    shown = Shown()
+    monkeypatch.setattr(launch, "progress", shown)
+    monkeypatch.setattr(launch, "_LOOK_EVERY_S", 0.02)
     undisturbed = fit(water, wanted, SETTINGS)
+    assert 0 < shown.done <= shown.total
+    assert shown.title == "fit"
     killed: list[int] = []
 
     def kill() -> None:
