@@ -26,6 +26,7 @@ __all__ = [
     "InvalidSetting",
     "MissingCredentials",
     "MissingDependency",
+    "ProgramFailed",
     "SensoriumError",
     "StorageError",
     "UnknownDataset",
@@ -158,6 +159,10 @@ class CommitConflict(StorageError):
 
 class CorruptData(SensoriumError):
     """Bytes in the lake are not those that were committed."""
+
+
+class ProgramFailed(SensoriumError):
+    """A program that was run beside the process ended badly, or took too long; what it said."""
 
 
 def close_matches(wanted: str, known: Iterable[str], *, limit: int = 3) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from sensorium.jobs import colour
-from sensorium.jobs.codecs import Codec, Encoded, _av
+from sensorium.jobs.codecs import Codec, Encoded, Picture, _av
 from sensorium.platform.errors import InvalidSample
 from sensorium.platform.optional import require
 
@@ -20,14 +20,12 @@ _START_OF_FRAME, _START_OF_SCAN = 0xC0, 0xDA
 _LONGEST_SIDE = 65_500  # of the library; the format could say 65,535
 
 
-def _encode(image: np.ndarray, quality: int) -> Encoded:
+def _encode(picture: Picture, quality: int) -> Encoded:
     simplejpeg = require("simplejpeg", "encode JPEG")
     codec.check_quality(quality)
-    height, width = image.shape[:2]
+    height, width = picture.size
     try:
-        padded: bytes = simplejpeg.encode_jpeg_yuv_planes(
-            *_whole_units(colour.to_planes(image)), quality=quality, fastdct=False
-        )
+        padded: bytes = simplejpeg.encode_jpeg_yuv_planes(*_whole_units(picture.planes), quality=quality, fastdct=False)
         data = _resized(padded, height, width)
     except ValueError as error:
         raise InvalidSample(f"JPEG cannot hold a picture of {height} x {width} pixels: {error}.") from error
@@ -89,4 +87,5 @@ codec = Codec(
     version=_version,
     encode=_encode,
     decode=_decode,
+    cost=0.006,
 )

@@ -16,7 +16,7 @@ import re
 import numpy as np
 
 from sensorium.jobs import colour
-from sensorium.jobs.codecs import Codec, Encoded, _av
+from sensorium.jobs.codecs import Codec, Encoded, Picture, _av
 
 __all__ = ["codec"]
 
@@ -30,15 +30,15 @@ _USER_DATA = 6
 _START_CODE = b"\x00\x00\x00\x01"
 
 
-def _stream(image: np.ndarray, quality: int) -> bytes:
+def _stream(picture: Picture, quality: int) -> bytes:
     """The encoder's bitstream as it comes, user data included."""
-    planes = _av.even(colour.to_planes(image))
+    planes = _av.even(picture.planes)
     return _av.encode("libx264", planes, {"preset": _PRESET, "qp": str(quality), "x264-params": _PARAMETERS})
 
 
-def _encode(image: np.ndarray, quality: int) -> Encoded:
+def _encode(picture: Picture, quality: int) -> Encoded:
     codec.check_quality(quality)
-    units = [unit for unit in _av.nal_units(_stream(image, quality)) if _kind(unit) != _USER_DATA]
+    units = [unit for unit in _av.nal_units(_stream(picture, quality)) if _kind(unit) != _USER_DATA]
     payload = sum(len(unit) for unit in units if _kind(unit) in _SLICES)
     return Encoded(b"".join(_START_CODE + unit for unit in units), payload)
 
@@ -54,7 +54,7 @@ def _kind(unit: bytes) -> int:
 @functools.cache
 def _version() -> str:
     """Version of x264 as it names itself in a stream, and of the decoder."""
-    stream = _stream(np.zeros((16, 16, 3), np.uint8), quality=51)
+    stream = _stream(Picture.of(np.zeros((16, 16, 3), np.uint8)), quality=51)
     named = re.search(rb"x264 - (core [^-]*?) - ", stream)
     return f"x264 {named[1].decode() if named else 'of unknown version'}, {_av.library_version()}"
 
@@ -69,4 +69,5 @@ codec = Codec(
     version=_version,
     encode=_encode,
     decode=_decode,
+    cost=0.07,
 )

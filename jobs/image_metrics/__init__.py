@@ -1,4 +1,4 @@
-"""Full-reference image quality metrics.
+"""Image quality metrics, with and without a reference.
 
 A metric is one file that makes one or more :class:`Metric`, each named by an entry point of the group
 ``sensorium.metrics``. A metric has a definition id: two values may be compared only if their definitions are the same
@@ -7,7 +7,7 @@ A metric is one file that makes one or more :class:`Metric`, each named by an en
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,14 +16,17 @@ from sensorium.platform import plugins
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["GROUP", "Metric", "get"]
+__all__ = ["GROUP", "Metric", "Values", "get"]
 
 GROUP = "sensorium.metrics"
+
+#: a metric's number, or its numbers
+Values = float | Sequence[float]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A full-reference metric.
+    """A metric of a distorted image, most of them against a reference.
 
     Attributes:
         name: as in ``--metrics``; also the name of its column.
@@ -31,7 +34,14 @@ class Metric:
         definition: changes whenever the values could; part of a result's key.
         unit: such as ``dB``; empty for a plain number.
         higher_is_better: the sense of the scale.
-        compute: reference and distorted image, both [H, W, 3], RGB, uint8, to a number.
+        compute: reference and distorted image, both [H, W, 3], RGB, uint8, to a number; to as many as ``columns`` if there
+            are any.
+        columns: of a metric of several numbers; empty for one number in a column of the metric's name.
+        needs_reference: False for a metric that looks at the distorted image only (it is given both).
+        many: the same for one reference and several distorted images, where that is cheaper; the same numbers to the bit.
+        cost: CPU seconds a megapixel, a first guess.
+        clip: reference and distorted frames to one number, for a metric that looks at time; without it, a clip's value is
+            the mean over its frames.
     """
 
     name: str
@@ -39,7 +49,17 @@ class Metric:
     definition: str
     unit: str
     higher_is_better: bool
-    compute: Callable[[np.ndarray, np.ndarray], float]
+    compute: Callable[[np.ndarray, np.ndarray], Values]
+    columns: tuple[str, ...] = ()
+    needs_reference: bool = True
+    many: Callable[[np.ndarray, Sequence[np.ndarray]], list[Values]] | None = None
+    cost: float = 0.05
+    clip: Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], Values] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of its columns."""
+        return self.columns or (self.name,)
 
 
 def get(name: str) -> Metric:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sensorium.jobs import codecs
-from sensorium.jobs.codecs import Codec
-from sensorium.jobs.image_metrics import Metric
+from sensorium.jobs.codecs import Codec, Picture
+from sensorium.jobs.image_metrics import Metric, Values
 from sensorium.platform.errors import BrokenPlugin, InvalidSample, MissingDependency, SensoriumError
 
 if TYPE_CHECKING:
@@ -116,12 +116,10 @@ def schema(metrics: Iterable[Metric]) -> pa.Schema:
     import pyarrow as pa
 
     columns = {**_KNOWN, **_MEASURED}
-    for metric in metrics:
-        if metric.name in columns:
-            raise BrokenPlugin(
-                f"metric {metric.name!r} has the name of another column of the table. Rename the metric."
-            )
-        columns[metric.name] = "float64"
+    for name in (name for metric in metrics for name in metric.names):
+        if name in columns:
+            raise BrokenPlugin(f"a metric has the name of another column of the table, {name!r}. Rename the metric.")
+        columns[name] = "float64"
     return pa.schema([(name, pa.type_for_alias(alias)) for name, alias in columns.items()])
 
 
@@ -192,15 +190,15 @@ def evaluate_image(
     """
     cells = list(cells)
     try:
-        rgb = to_rgb8(image)
+        picture = Picture.of(to_rgb8(image))
     except InvalidSample as error:
         yield from error_rows(cells, metrics, error, image_id=image_id, lookup=lookup)
         return
     for cell in cells:
         row = _blank(cell, metrics, image_id, lookup)
-        row["height"], row["width"] = rgb.shape[:2]
+        row["height"], row["width"] = picture.size
         try:
-            row |= _measure(rgb, lookup(cell.codec), cell.quality, metrics)
+            row |= _measure(picture, lookup(cell.codec), cell.quality, metrics)
         except MissingDependency:
             raise
         except Exception as error:  # noqa: BLE001 - the row carries it; one bad cell must not cost its neighbours
@@ -223,11 +221,11 @@ def error_rows(
         yield _blank(cell, metrics, image_id, lookup) | {"error": _describe(error)}
 
 
-def _measure(rgb: np.ndarray, codec: Codec, quality: int, metrics: Sequence[Metric]) -> dict[str, Any]:
-    """What coding and comparing one image [H, W, 3] yields."""
-    height, width = rgb.shape[:2]
+def _measure(picture: Picture, codec: Codec, quality: int, metrics: Sequence[Metric]) -> dict[str, Any]:
+    """What coding and comparing one image yields."""
+    rgb, (height, width) = picture.rgb, picture.size
     started = time.thread_time()
-    encoded = codec.encode(rgb, quality)
+    encoded = codec.encode(picture, quality)
     encoded_at = time.thread_time()
     decoded = codec.decode(encoded.data, (height, width))
     decoded_at = time.thread_time()
@@ -236,7 +234,7 @@ def _measure(rgb: np.ndarray, codec: Codec, quality: int, metrics: Sequence[Metr
             f"codec {codec.name!r} decodes an image of shape {rgb.shape}, {rgb.dtype}, "
             f"to {decoded.shape}, {decoded.dtype}. Repair the codec."
         )
-    values = {metric.name: _finite(metric.compute(rgb, decoded)) for metric in metrics}
+    values = {name: value for metric in metrics for name, value in _named(metric, metric.compute(rgb, decoded))}
     compared_at = time.thread_time()
     return {
         "bytes_total": len(encoded.data),
@@ -264,7 +262,17 @@ def _blank(cell: Cell, metrics: Sequence[Metric], image_id: str, lookup: Callabl
         "metric_definitions": _definitions(metrics),
         "error": None,
     }
-    return known | dict.fromkeys(_MEASURED) | {metric.name: None for metric in metrics}
+    return known | dict.fromkeys(_MEASURED) | {name: None for metric in metrics for name in metric.names}
+
+
+def _named(metric: Metric, values: Values) -> Iterator[tuple[str, float | None]]:
+    """A metric's numbers with the names of their columns."""
+    several = list(values) if isinstance(values, Sequence) else [values]
+    if len(several) != len(metric.names):
+        raise BrokenPlugin(
+            f"metric {metric.name!r} promises {len(metric.names)} numbers and gave {len(several)}. Repair the metric."
+        )
+    yield from zip(metric.names, map(_finite, several), strict=True)
 
 
 def _finite(value: float) -> float | None:

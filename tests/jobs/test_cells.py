@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from sensorium.jobs import codecs, image_metrics
-from sensorium.jobs.codecs import Codec, Encoded
+from sensorium.jobs.codecs import Codec, Encoded, Picture
 from sensorium.jobs.image_metrics import Metric
 from sensorium.jobs.machine_quality import cells
 from sensorium.jobs.machine_quality.cells import Cell
@@ -73,7 +73,7 @@ def test_rows_fill_their_schema() -> None:
 def test_a_row_holds_what_codec_and_metrics_say() -> None:
     row = rows_of()[1]
     codec = codecs.get("x264")
-    encoded = codec.encode(PHOTO, 40)
+    encoded = codec.encode(Picture.of(PHOTO), 40)
     decoded = codec.decode(encoded.data, (64, 80))
     assert (row["height"], row["width"]) == (64, 80)
     assert (row["bytes_total"], row["bytes_payload"]) == (len(encoded.data), encoded.payload)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sensorium.jobs import codecs, colour
-from sensorium.jobs.codecs import Codec, _av, x264
+from sensorium.jobs.codecs import Codec, Picture, _av, x264
 from sensorium.platform import plugins
 from sensorium.platform.errors import InvalidSample, InvalidSetting, MissingDependency, UnknownPlugin, UnreadableFile
 
@@ -55,7 +55,7 @@ def test_importing_a_codec_imports_no_encoder() -> None:
 
 
 def test_best_quality_is_close(codec: Codec) -> None:
-    encoded = codec.encode(PHOTO, codec.best)
+    encoded = codec.encode(Picture.of(PHOTO), codec.best)
     decoded = codec.decode(encoded.data, PHOTO.shape[:2])
     assert decoded.shape == PHOTO.shape
     assert decoded.dtype == np.uint8
@@ -67,7 +67,7 @@ def test_rate_and_quality_fall_together(codec: Codec) -> None:
     qualities = np.linspace(codec.best, codec.worst, 8).round().astype(int)[1:]
     sizes, psnrs = [], []
     for quality in qualities:
-        encoded = codec.encode(PHOTO, int(quality))
+        encoded = codec.encode(Picture.of(PHOTO), int(quality))
         sizes.append(encoded.payload)
         psnrs.append(luma_psnr(PHOTO, codec.decode(encoded.data, PHOTO.shape[:2])))
     assert sizes == sorted(sizes, reverse=True)
@@ -77,7 +77,7 @@ def test_rate_and_quality_fall_together(codec: Codec) -> None:
 
 def test_an_encoder_remembers_nothing(codec: Codec) -> None:
     quality = middle(codec)
-    first, between, again = (codec.encode(image, quality) for image in (PHOTO, OTHER, PHOTO))
+    first, between, again = (codec.encode(Picture.of(image), quality) for image in (PHOTO, OTHER, PHOTO))
     assert first == again
     assert between.data != first.data
 
@@ -85,7 +85,7 @@ def test_an_encoder_remembers_nothing(codec: Codec) -> None:
 @pytest.mark.parametrize("size", SIZES)
 def test_any_size(codec: Codec, size: tuple[int, int]) -> None:
     image = PHOTO[60 : 60 + size[0], 60 : 60 + size[1]]
-    encoded = codec.encode(image, codec.best)
+    encoded = codec.encode(Picture.of(image), codec.best)
     decoded = codec.decode(encoded.data, size)
     assert decoded.shape == image.shape
     assert np.abs(colour.luma(decoded).astype(int) - colour.luma(image)).max() <= 16
@@ -94,7 +94,9 @@ def test_any_size(codec: Codec, size: tuple[int, int]) -> None:
 
 def test_only_pixels_count_as_payload(codec: Codec) -> None:
     """Headers depend on nothing but the size, and are small."""
-    coded = [codec.encode(image, quality) for image in (PHOTO, OTHER) for quality in (middle(codec), codec.worst)]
+    coded = [
+        codec.encode(Picture.of(image), quality) for image in (PHOTO, OTHER) for quality in (middle(codec), codec.worst)
+    ]
     headers = {len(encoded.data) - encoded.payload for encoded in coded}
     assert max(headers) - min(headers) <= 2  # x264 writes a QP offset into a parameter set, in a variable-length code
     assert max(headers) < 700
@@ -102,13 +104,13 @@ def test_only_pixels_count_as_payload(codec: Codec) -> None:
 
 def test_grey_stays_grey(codec: Codec) -> None:
     image = np.repeat(colour.luma(PHOTO)[..., np.newaxis], 3, axis=2)
-    decoded = codec.decode(codec.encode(image, middle(codec)).data, image.shape[:2]).astype(int)
+    decoded = codec.decode(codec.encode(Picture.of(image), middle(codec)).data, image.shape[:2]).astype(int)
     assert (decoded.max(axis=2) - decoded.min(axis=2)).max() <= 2
 
 
 def test_damage_is_a_clean_error(codec: Codec, capfd: pytest.CaptureFixture[str]) -> None:
     size = PHOTO.shape[:2]
-    data = codec.encode(PHOTO, middle(codec)).data
+    data = codec.encode(Picture.of(PHOTO), middle(codec)).data
     damaged = {
         "empty": b"",
         "text": b"this is not an image" * 40,
@@ -132,7 +134,7 @@ def test_damage_is_a_clean_error(codec: Codec, capfd: pytest.CaptureFixture[str]
 def test_flipped_bits_decode_or_are_an_error(name: str, flips: list[tuple[float, int]]) -> None:
     codec = codecs.get(name)
     image = PHOTO[:32, :48]
-    data = bytearray(codec.encode(image, middle(codec)).data)
+    data = bytearray(codec.encode(Picture.of(image), middle(codec)).data)
     for place, bit in flips:
         data[int(place * len(data))] ^= 1 << bit
     try:
@@ -154,22 +156,22 @@ def test_quality_off_the_scale_is_refused(codec: Codec) -> None:
     low, high = sorted((codec.best, codec.worst))
     for quality in (low - 1, high + 1):
         with pytest.raises(InvalidSetting, match=f"from {low} to {high}"):
-            codec.encode(PHOTO, quality)
+            codec.encode(Picture.of(PHOTO), quality)
 
 
 @pytest.mark.parametrize("wrong", [PHOTO[..., 0], PHOTO / 255, PHOTO[:0]])
 def test_what_is_no_rgb8_image_is_refused(codec: Codec, wrong: np.ndarray) -> None:
     with pytest.raises(InvalidSample):
-        codec.encode(wrong, middle(codec))
+        codec.encode(Picture.of(wrong), middle(codec))
 
 
 def test_too_large_an_image_is_refused(codec: Codec) -> None:
     with pytest.raises(InvalidSample, match="2 x 70000"):
-        codec.encode(np.zeros((2, 70_000, 3), np.uint8), codec.worst)
+        codec.encode(Picture.of(np.zeros((2, 70_000, 3), np.uint8)), codec.worst)
 
 
 def test_nothing_is_printed(codec: Codec, capfd: pytest.CaptureFixture[str]) -> None:
-    codec.decode(codec.encode(PHOTO, codec.worst).data, PHOTO.shape[:2])
+    codec.decode(codec.encode(Picture.of(PHOTO), codec.worst).data, PHOTO.shape[:2])
     assert capfd.readouterr() == ("", "")
 
 
@@ -183,14 +185,14 @@ def test_jpeg_of_an_odd_size_is_not_one_of_the_even_size() -> None:
     """Their chroma has the same size; luma tells."""
     codec = codecs.get("jpeg")
     with pytest.raises(UnreadableFile, match="32 x 34 pixels and 8 bits expected; got yuvj420p, 31 x 33"):
-        codec.decode(codec.encode(PHOTO[:31, :33], 50).data, (32, 34))
+        codec.decode(codec.encode(Picture.of(PHOTO[:31, :33]), 50).data, (32, 34))
 
 
 def test_jpeg_is_a_jpeg_to_others(tmp_path: Path) -> None:
     codec = codecs.get("jpeg")
     image = PHOTO[:101, :99]
     path = tmp_path / "photo.jpg"
-    path.write_bytes(codec.encode(image, 90).data)
+    path.write_bytes(codec.encode(Picture.of(image), 90).data)
     with Image.open(path) as opened:
         assert opened.format == "JPEG"
         other = np.asarray(opened.convert("RGB"))
@@ -200,21 +202,21 @@ def test_jpeg_is_a_jpeg_to_others(tmp_path: Path) -> None:
 
 def test_x264_at_qp_0_is_lossless_on_planes() -> None:
     codec = codecs.get("x264")
-    decoded = codec.decode(codec.encode(PHOTO, 0).data, PHOTO.shape[:2])
+    decoded = codec.decode(codec.encode(Picture.of(PHOTO), 0).data, PHOTO.shape[:2])
     assert np.array_equal(decoded, colour.to_rgb(colour.to_planes(PHOTO)))
 
 
 @pytest.mark.parametrize("quality", [1, 28, 51])
 def test_x264_takes_its_options(quality: int) -> None:
     """x264 ignores options that it does not know; in its stream it says which it used."""
-    stream = x264._stream(PHOTO, quality)
+    stream = x264._stream(Picture.of(PHOTO), quality)
     used = stream[stream.index(b"options:") :].split(b"\x00")[0].decode().split()
     wanted = {"rc=cqp", f"qp={quality}", "ip_ratio=1.00", "keyint=1", "threads=1", "lookahead_threads=1", "subme=7"}
     assert wanted <= set(used)
 
 
 def test_x264_stream_carries_colour_but_no_text() -> None:
-    encoded = codecs.get("x264").encode(PHOTO[:31, :33], 30)
+    encoded = codecs.get("x264").encode(Picture.of(PHOTO[:31, :33]), 30)
     assert b"x264" not in encoded.data
     decoder = av.CodecContext.create("h264", "r")
     packets = [*decoder.parse(encoded.data), *decoder.parse(b""), None]
@@ -225,7 +227,7 @@ def test_x264_stream_carries_colour_but_no_text() -> None:
 
 
 def test_x264_payload_is_what_ffmpeg_finds_in_slices() -> None:
-    encoded = codecs.get("x264").encode(PHOTO, 30)
+    encoded = codecs.get("x264").encode(Picture.of(PHOTO), 30)
     with av.open(io.BytesIO(encoded.data), format="h264") as container:
         only_slices = BitStreamFilterContext("filter_units=pass_types=1-5", container.streams.video[0])
         packets = [packet for packet in container.demux(video=0) if packet.size]
@@ -246,5 +248,5 @@ def test_nothing_outside_the_picture_is_coded(codec: Codec, size: tuple[int, int
     for value in range(12):
         behind = [np.full(length, value, np.uint8) for length in (1_000, 60_000, 140_000, 500_000)]
         del behind  # memory that the next allocations are likely to get
-        streams.add(codec.encode(image, round((codec.best + codec.worst) / 2)).data)
+        streams.add(codec.encode(Picture.of(image), round((codec.best + codec.worst) / 2)).data)
     assert len(streams) == 1
