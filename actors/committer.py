@@ -38,8 +38,13 @@ class Committer:
         self._waiting: list[tuple[pa.Table, dict[str, Field], asyncio.Future[int]]] = []
         self._busy: asyncio.Task[None] | None = None
 
-    async def append(self, rows: pa.Table, declared: dict[str, Field]) -> int:
+    async def append(self, rows: pa.Table, declared: dict[str, Field], *after: int) -> int:  # noqa: ARG002
         """Commit ``rows`` (payload written), together with whatever else is waiting.
+
+        Args:
+            rows: with ids; those that are there already are left out.
+            declared: fields of the columns.
+            after: answers of other committers; Ray does not make the call before they are there.
 
         Returns:
             The version that holds them, once they are durable.
@@ -68,6 +73,8 @@ class Committer:
 
     def _commit(self, group: list[tuple[pa.Table, dict[str, Field], Any]]) -> int:
         rows = pa.concat_tables([rows for rows, _, _ in group], promote_options="permissive")
+        if not rows.num_rows:
+            return int(self._table.open().version())
         declared = {name: field for _, fields, _ in group for name, field in fields.items()}
         return append_rows(self._table, _first_of_each_id(rows), declared, self._note, existing="skip").version
 

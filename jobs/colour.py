@@ -62,7 +62,7 @@ def check_rgb8(image: np.ndarray, *others: np.ndarray) -> None:
         if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or array.size == 0:
             raise InvalidSample(
                 f"the image must be RGB, [H, W, 3], uint8, and not empty; got shape {array.shape}, {array.dtype}. "
-                "Convert it first, for instance with sensorium.jobs.machine_quality.cells.to_rgb8."
+                "Convert it first, for instance with sensorium.jobs.machine_quality.material.to_rgb8."
             )
         if array.shape != image.shape:
             raise InvalidSample(f"images to compare must have one size; got shapes {image.shape} and {array.shape}.")

@@ -12,6 +12,7 @@ group                      the object that the entry point names
 ``sensorium.importers``    a :class:`sensorium.catalog.importer.Importer`
 ``sensorium.codecs``       a :class:`sensorium.jobs.codecs.Codec`
 ``sensorium.metrics``      a :class:`sensorium.jobs.image_metrics.Metric`
+``sensorium.tasks``        a :class:`sensorium.jobs.machine_tasks.Task`
 =========================  ==========================================================================
 
 A plug-in is loaded when it is asked for and checked once, at that moment.

@@ -1,45 +1,64 @@
-"""One cell of a sweep: an image, coded by a codec at a quality, decoded, and compared with itself.
+"""One cell of a sweep: a picture or clip, coded at a quality, decoded, and compared with itself.
 
-Pure functions on one image, without files, tables or a cluster. A cell becomes one row (see :func:`schema`). Its key
+Pure functions on pictures, without files, tables or a cluster. A cell becomes one row (see :func:`schema`). Its key
 says everything that decides the row but time: two cells with one key have the same bytes and the same values, so a
 sweep that is run again has only the keys to do that its table lacks.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
 import math
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sensorium.jobs import codecs
-from sensorium.jobs.codecs import Codec, Picture
+from sensorium.jobs import codecs, image_metrics, machine_tasks
+from sensorium.jobs.codecs import Codec, Encoded, Picture
 from sensorium.jobs.image_metrics import Metric, Values
-from sensorium.platform.errors import BrokenPlugin, InvalidSample, MissingDependency, SensoriumError
+from sensorium.jobs.machine_quality.material import WHOLE, Extent
+from sensorium.jobs.machine_tasks import Scorer, Task
+from sensorium.jobs.subprocesses import cpu_seconds
+from sensorium.platform.errors import BrokenPlugin, InvalidSetting, MissingDependency, SensoriumError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Cell", "content_hash", "error_rows", "evaluate_image", "key", "schema", "to_rgb8"]
+__all__ = [
+    "Cell",
+    "Measures",
+    "Result",
+    "Subject",
+    "blank",
+    "content_hash",
+    "evaluate",
+    "failed",
+    "key",
+    "object_columns",
+    "schema",
+]
 
 _log = logging.getLogger(__name__)
 
 #: Bytes of the hashes that go into rows and keys.
 _DIGEST = 16
+#: decoded pictures that are held at a time, so that metrics can look at several together
+_HELD_BYTES = 256 << 20
 
 #: Columns that every cell knows beforehand, and those that coding measures; Arrow types. Metrics have a float64 each.
 _KNOWN = {
     "id": "string",
     "image_id": "string",
     "image_hash": "string",
+    "extent": "string",
     "codec": "string",
     "quality": "int64",
+    "gop": "int64",
     "encoder_arguments": "string",
     "codec_version": "string",
     "metric_definitions": "string",
@@ -48,6 +67,7 @@ _KNOWN = {
 _MEASURED = {
     "height": "int64",
     "width": "int64",
+    "frames": "int64",
     "bytes_total": "int64",
     "bytes_payload": "int64",
     "bits_per_pixel": "float64",
@@ -55,6 +75,7 @@ _MEASURED = {
     "encode_cpu_s": "float64",
     "decode_cpu_s": "float64",
     "metric_cpu_s": "float64",
+    "task_cpu_s": "float64",
 }
 
 
@@ -63,25 +84,95 @@ class Cell:
     """One point of the grid.
 
     Attributes:
-        image_hash: of the image's content; :func:`content_hash`, or any other that changes with the pixels.
+        image_hash: of the sample's content; :func:`content_hash`, or any other that changes with the pixels.
         codec: its name.
         quality: on the codec's own scale.
+        gop: a key frame every so many frames, 1 for intra coding; 0 for stills.
+        extent: the part of the sample that is coded.
     """
 
     image_hash: str
     codec: str
     quality: int
+    gop: int = 0
+    extent: Extent = WHOLE
 
 
-def key(cell: Cell, metrics: Iterable[Metric], lookup: Callable[[str], Codec] = codecs.get) -> str:
+@dataclass(frozen=True)
+class Measures:
+    """What is measured on every cell.
+
+    Attributes:
+        metrics: of decoded pictures.
+        tasks: with their scorers.
+    """
+
+    metrics: tuple[Metric, ...]
+    tasks: tuple[tuple[Task, Scorer], ...] = ()
+
+    @classmethod
+    def open(cls, metrics: Iterable[str], tasks: Iterable[str] = ()) -> Measures:
+        """The installed metrics and tasks of these names."""
+        opened = tuple(machine_tasks.open_task(text) for text in tasks)
+        return cls(tuple(image_metrics.get(name) for name in metrics), opened)
+
+    @functools.cached_property
+    def definitions(self) -> str:
+        """JSON object, name of each metric and task to its definition."""
+        found = {metric.name: metric.definition for metric in self.metrics}
+        found |= {task.name: scorer.definition for task, scorer in self.tasks}
+        return json.dumps(found, sort_keys=True)
+
+    @functools.cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the numbers of a cell."""
+        of_tasks = (f"{task.name}_{name}" for task, scorer in self.tasks for name in scorer.summary)
+        return (*(name for metric in self.metrics for name in metric.names), *of_tasks)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What cells are run on.
+
+    Attributes:
+        image_id: of the sample, for the rows.
+        pictures: one of a still, or the frames of a clip, all of one size.
+        labels: fields of the sample that tasks look at.
+        temporal: the pictures follow each other in time; bands of a cube do not.
+    """
+
+    image_id: str
+    pictures: Sequence[Picture]
+    labels: Mapping[str, Any]
+    temporal: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a cell gave.
+
+    Attributes:
+        row: by :func:`schema`.
+        objects: rows of each task's objects, by the task's name.
+    """
+
+    row: dict[str, Any]
+    objects: dict[str, list[dict[str, Any]]]
+
+
+Lookup = Callable[[str], Codec]
+
+
+def key(cell: Cell, measures: Measures, lookup: Lookup = codecs.get) -> str:
     """What identifies a cell's row: 32 hexadecimal digits, the same on every machine.
 
-    A hash of the image's content, codec, quality, encoder settings, versions of encoder and decoder, and the
-    definitions of the metrics in any order.
+    A hash of the sample's content, the part that is coded, codec, quality, encoder settings, versions of encoder and
+    decoder, and the definitions of metrics and tasks in any order.
     """
     codec = lookup(cell.codec)
-    parts = [cell.image_hash, cell.codec, cell.quality, codec.arguments, codec.version(), _definitions(metrics)]
-    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=_DIGEST).hexdigest()
+    parts = [cell.image_hash, cell.extent.text, cell.codec, cell.quality, cell.gop, _arguments(codec, cell)]
+    text = json.dumps([*parts, codec.version(), measures.definitions])
+    return hashlib.blake2b(text.encode(), digest_size=_DIGEST).hexdigest()
 
 
 def content_hash(image: np.ndarray) -> str:
@@ -91,22 +182,24 @@ def content_hash(image: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def schema(metrics: Iterable[Metric]) -> pa.Schema:
+def schema(measures: Measures) -> pa.Schema:
     """Arrow schema of a row.
 
     =====================  ==================================================================================
     ``id``                 the key
     ``image_id``           of the sample in its data set
     ``image_hash``         of the sample's content
-    ``codec, quality``     as asked for; with ``encoder_arguments`` and ``codec_version`` all that makes the bytes
-    ``metric_definitions`` JSON object, metric's name to its definition
-    ``height, width``      pixels
+    ``extent``             tile (top, left, height, width) and frames that were coded; empty for a whole still
+    ``codec, quality``     as asked for; with ``gop``, ``encoder_arguments``, ``codec_version`` all that makes the bytes
+    ``metric_definitions`` JSON object, name of each metric and task to its definition
+    ``height, width``      pixels; ``frames`` that were coded
     ``bytes_total``        the whole bitstream; ``bytes_payload`` without parameter sets and headers
     ``bits_per_pixel``     of the payload: headers of several hundred bytes would decide comparisons of small images
     ``bitstream_hash``     of the whole bitstream; the same whenever the cell is run again
-    ``encode_cpu_s``       CPU seconds of this thread, conversion of colour included; also ``decode_cpu_s``, and
-                           ``metric_cpu_s`` for all metrics together
-    one for each metric    its value; null where it is not a finite number
+    ``encode_cpu_s``       CPU seconds of this thread and of programs it ran; also ``decode_cpu_s`` (conversion to RGB
+                           included), ``metric_cpu_s`` and ``task_cpu_s`` for all metrics, and all tasks, together.
+                           Pictures are converted to the codecs' planes once for all cells, which no cell counts
+    one for each metric    its value; null where it is not a finite number. Also each number of a task
     ``error``              null, or why the cell failed; then everything measured is null
     =====================  ==================================================================================
 
@@ -116,163 +209,262 @@ def schema(metrics: Iterable[Metric]) -> pa.Schema:
     import pyarrow as pa
 
     columns = {**_KNOWN, **_MEASURED}
-    for name in (name for metric in metrics for name in metric.names):
+    for name in measures.columns:
         if name in columns:
             raise BrokenPlugin(f"a metric has the name of another column of the table, {name!r}. Rename the metric.")
         columns[name] = "float64"
     return pa.schema([(name, pa.type_for_alias(alias)) for name, alias in columns.items()])
 
 
-def to_rgb8(image: np.ndarray) -> np.ndarray:
-    """An image of the catalog as codecs take it: [H, W, 3], RGB, uint8, contiguous.
-
-    * samples: uint8 as they are; uint16 divided by 257 and rounded (65535 to 255); floating point, in [0, 1], times 255
-      and rounded;
-    * channels: grey ([H, W] or [H, W, 1]) is repeated; RGBA is laid over black, so that what no viewer would show does
-      not cost bits.
-
-    Raises:
-        InvalidSample: anything else, and floating-point samples outside [0, 1].
-    """
-    if image.ndim == 2:
-        image = image[..., np.newaxis]
-    if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or image.size == 0:
-        raise InvalidSample(f"an image to code must be grey, RGB or RGBA and not empty; got shape {image.shape}.")
-    samples = _to_8_bits(image)
-    channels = samples.shape[2]
-    if channels == 1:
-        samples = np.repeat(samples, 3, axis=2)
-    elif channels == 4:
-        covered = samples[..., :3].astype(np.uint16) * samples[..., 3:]
-        samples = ((covered + 127) // 255).astype(np.uint8)
-    return np.ascontiguousarray(samples)
-
-
-def _to_8_bits(samples: np.ndarray) -> np.ndarray:
-    if samples.dtype == np.uint8:
-        return samples
-    if samples.dtype == np.uint16:
-        return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if samples.dtype.kind == "f":
-        if not (samples.min() >= 0 and samples.max() <= 1):  # so written, NaN is refused too
-            raise InvalidSample(
-                f"floating-point images must lie in [0, 1]; got {samples.min()} to {samples.max()}. Scale them first."
-            )
-        return np.rint(samples.astype(np.float64) * 255).astype(np.uint8)
-    raise InvalidSample(
-        f"an image to code must be uint8, uint16 or floating point; got {samples.dtype}. Convert it first."
-    )
-
-
-def evaluate_image(
-    image: np.ndarray,
-    cells: Iterable[Cell],
-    metrics: Sequence[Metric],
-    *,
-    image_id: str,
-    lookup: Callable[[str], Codec] = codecs.get,
-) -> Iterator[dict[str, Any]]:
-    """Code, decode and compare one image; one row per cell, in the order of ``cells``.
+def evaluate(
+    subject: Subject, cells: Iterable[Cell], measures: Measures, *, lookup: Lookup = codecs.get
+) -> Iterator[Result]:
+    """Code, decode and compare one subject; one result per cell, in the order of ``cells``.
 
     Whatever goes wrong in a cell becomes that row's ``error`` and does not touch the others. Faults that are not of
     Sensorium's own kinds are also logged with their traceback.
-
-    Args:
-        image: any that :func:`to_rgb8` takes; if it takes it not, all rows are errors.
-        cells: of this image.
-        metrics: all computed for every cell.
-        image_id: of the sample, for the rows.
-        lookup: codec of a name.
 
     Raises:
         UnknownPlugin: there is no such codec.
         MissingDependency: a codec or metric is not installed completely: that is no property of a cell.
     """
     cells = list(cells)
-    try:
-        picture = Picture.of(to_rgb8(image))
-    except InvalidSample as error:
-        yield from error_rows(cells, metrics, error, image_id=image_id, lookup=lookup)
-        return
-    for cell in cells:
-        row = _blank(cell, metrics, image_id, lookup)
-        row["height"], row["width"] = picture.size
-        try:
-            row |= _measure(picture, lookup(cell.codec), cell.quality, metrics)
-        except MissingDependency:
-            raise
-        except Exception as error:  # noqa: BLE001 - the row carries it; one bad cell must not cost its neighbours
-            if not isinstance(error, SensoriumError):
-                _log.exception("%s at %s failed on image %r", cell.codec, cell.quality, image_id)
-            row["error"] = _describe(error)
-        yield row
+    size = sum(picture.rgb.nbytes for picture in subject.pictures)
+    at_once = max(1, _HELD_BYTES // max(1, size))
+    prepared = _Prepared(subject, measures)
+    for start in range(0, len(cells), at_once):
+        yield from _evaluate_some(subject, cells[start : start + at_once], measures, prepared, lookup)
 
 
-def error_rows(
-    cells: Iterable[Cell],
-    metrics: Sequence[Metric],
-    error: Exception,
-    *,
-    image_id: str,
-    lookup: Callable[[str], Codec] = codecs.get,
-) -> Iterator[dict[str, Any]]:
-    """Rows of an image that could not even be read: each cell with the same error, everything measured null."""
-    for cell in cells:
-        yield _blank(cell, metrics, image_id, lookup) | {"error": _describe(error)}
+def failed(cell: Cell, measures: Measures, error: Exception, *, image_id: str, lookup: Lookup = codecs.get) -> Result:
+    """The result of a cell that could not even be begun: everything measured is null."""
+    return Result(blank(cell, measures, image_id, lookup) | {"error": _describe(error)}, {})
 
 
-def _measure(picture: Picture, codec: Codec, quality: int, metrics: Sequence[Metric]) -> dict[str, Any]:
-    """What coding and comparing one image yields."""
-    rgb, (height, width) = picture.rgb, picture.size
-    started = time.thread_time()
-    encoded = codec.encode(picture, quality)
-    encoded_at = time.thread_time()
-    decoded = codec.decode(encoded.data, (height, width))
-    decoded_at = time.thread_time()
-    if decoded.shape != rgb.shape or decoded.dtype != rgb.dtype:
-        raise BrokenPlugin(
-            f"codec {codec.name!r} decodes an image of shape {rgb.shape}, {rgb.dtype}, "
-            f"to {decoded.shape}, {decoded.dtype}. Repair the codec."
-        )
-    values = {name: value for metric in metrics for name, value in _named(metric, metric.compute(rgb, decoded))}
-    compared_at = time.thread_time()
-    return {
-        "bytes_total": len(encoded.data),
-        "bytes_payload": encoded.payload,
-        "bits_per_pixel": 8 * encoded.payload / (height * width),
-        "bitstream_hash": hashlib.blake2b(encoded.data, digest_size=_DIGEST).hexdigest(),
-        "encode_cpu_s": encoded_at - started,
-        "decode_cpu_s": decoded_at - encoded_at,
-        "metric_cpu_s": compared_at - decoded_at,
-        **values,
-    }
-
-
-def _blank(cell: Cell, metrics: Sequence[Metric], image_id: str, lookup: Callable[[str], Codec]) -> dict[str, Any]:
+def blank(cell: Cell, measures: Measures, image_id: str, lookup: Lookup = codecs.get) -> dict[str, Any]:
     """The row of a cell before anything is measured."""
     codec = lookup(cell.codec)
     known = {
-        "id": key(cell, metrics, lookup),
+        "id": key(cell, measures, lookup),
         "image_id": image_id,
         "image_hash": cell.image_hash,
+        "extent": cell.extent.text,
         "codec": cell.codec,
         "quality": cell.quality,
-        "encoder_arguments": codec.arguments,
+        "gop": cell.gop,
+        "encoder_arguments": _arguments(codec, cell),
         "codec_version": codec.version(),
-        "metric_definitions": _definitions(metrics),
+        "metric_definitions": measures.definitions,
         "error": None,
     }
-    return known | dict.fromkeys(_MEASURED) | {name: None for metric in metrics for name in metric.names}
+    return known | dict.fromkeys((*_MEASURED, *measures.columns))
 
 
-def _named(metric: Metric, values: Values) -> Iterator[tuple[str, float | None]]:
+# -- one cell after the other ------------------------------------------------------------------------------------------
+
+
+class _Prepared:
+    """What each task prepares of the references: once for all cells, and only where one gets so far."""
+
+    def __init__(self, subject: Subject, measures: Measures) -> None:
+        self._subject, self._measures = subject, measures
+        self._found: dict[str, list[Any]] = {}
+
+    def of(self, task: Task, scorer: Scorer) -> list[Any]:
+        """What ``scorer`` prepared, by frame."""
+        if task.name not in self._found:
+            labels = {name: self._subject.labels.get(name) for name in task.fields}
+            self._found[task.name] = [scorer.prepare(picture.rgb, labels) for picture in self._subject.pictures]
+        return self._found[task.name]
+
+
+def _evaluate_some(
+    subject: Subject, cells: Sequence[Cell], measures: Measures, prepared: _Prepared, lookup: Lookup
+) -> Iterator[Result]:
+    """Cells whose decoded pictures are held at once."""
+    height, width = subject.pictures[0].size
+    size = {"height": height, "width": width, "frames": len(subject.pictures)}
+    rows = [blank(cell, measures, subject.image_id, lookup) | size for cell in cells]
+    decoded: dict[int, list[np.ndarray]] = {}
+    for index, (cell, row) in enumerate(zip(cells, rows, strict=True)):
+        with _caught(row, subject.image_id):
+            measured, pictures = _coded(subject.pictures, cell, lookup(cell.codec))
+            row |= measured
+            decoded[index] = pictures
+    _measure(subject, rows, decoded, measures.metrics)
+    for index, row in enumerate(rows):
+        objects: dict[str, list[dict[str, Any]]] = {}
+        if row["error"] is None and measures.tasks:
+            with _caught(row, subject.image_id):
+                objects = _tasks(row, decoded[index], measures, prepared)
+        if row["error"] is not None:
+            row |= dict.fromkeys(name for name in (*_MEASURED, *measures.columns) if name not in size)
+            objects = {}
+        decoded.pop(index, None)
+        yield Result(row, objects)
+
+
+class _caught:  # noqa: N801 - reads as a statement
+    """Whatever goes wrong inside becomes the row's error."""
+
+    def __init__(self, row: dict[str, Any], image_id: str) -> None:
+        self._row, self._image = row, image_id
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
+        """Keep what a cell can be blamed for."""
+        if error is None:
+            return False
+        if isinstance(error, MissingDependency) or not isinstance(error, Exception):
+            return False
+        if not isinstance(error, SensoriumError):
+            _log.error(
+                "%s at %s failed on image %r", self._row["codec"], self._row["quality"], self._image, exc_info=error
+            )
+        self._row["error"] = _describe(error)
+        return True
+
+
+def _coded(pictures: Sequence[Picture], cell: Cell, codec: Codec) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """What coding and decoding one cell yields, and the decoded pictures [H, W, 3]."""
+    height, width = pictures[0].size
+    started = cpu_seconds()
+    encoded = _encode(pictures, cell, codec)
+    encoded_at = cpu_seconds()
+    decoded = _decode(encoded, (height, width), cell, codec, len(pictures))
+    decoded_at = cpu_seconds()
+    for picture in decoded:
+        if picture.shape != (height, width, 3) or picture.dtype != np.uint8:
+            raise BrokenPlugin(
+                f"codec {codec.name!r} decodes an image of shape {(height, width, 3)}, uint8, "
+                f"to {picture.shape}, {picture.dtype}. Repair the codec."
+            )
+    total = sum(len(one.data) for one in encoded)
+    payload = sum(one.payload for one in encoded)
+    digest = hashlib.blake2b(b"".join(one.data for one in encoded), digest_size=_DIGEST)
+    measured = {
+        "bytes_total": total,
+        "bytes_payload": payload,
+        "bits_per_pixel": 8 * payload / (height * width * len(pictures)),
+        "bitstream_hash": digest.hexdigest(),
+        "encode_cpu_s": encoded_at - started,
+        "decode_cpu_s": decoded_at - encoded_at,
+        "metric_cpu_s": 0.0,
+        "task_cpu_s": 0.0,
+    }
+    return measured, decoded
+
+
+def _encode(pictures: Sequence[Picture], cell: Cell, codec: Codec) -> list[Encoded]:
+    """One stream of a still or a clip; of a codec without clips, one for each frame."""
+    if cell.gop and codec.clips is not None:
+        return [codec.clips.encode(pictures, cell.quality, cell.gop)]
+    if cell.gop > 1:
+        raise InvalidSetting(f"codec {codec.name!r} codes single pictures only: leave it out, or ask for --gop 1.")
+    return [codec.encode(picture, cell.quality) for picture in pictures]
+
+
+def _decode(
+    encoded: Sequence[Encoded], size: tuple[int, int], cell: Cell, codec: Codec, count: int
+) -> list[np.ndarray]:
+    if cell.gop and codec.clips is not None:
+        decoded = codec.clips.decode(encoded[0].data, size, count)
+        if len(decoded) != count:
+            raise BrokenPlugin(f"codec {codec.name!r} decodes {count} frames to {len(decoded)}. Repair the codec.")
+        return decoded
+    return [codec.decode(one.data, size) for one in encoded]
+
+
+def _measure(
+    subject: Subject, rows: Sequence[dict[str, Any]], decoded: Mapping[int, list[np.ndarray]], metrics: Sequence[Metric]
+) -> None:
+    """Fill in the metrics of the cells that were coded."""
+    references = [picture.rgb for picture in subject.pictures]
+    for metric in metrics:
+        good = [index for index in decoded if rows[index]["error"] is None]
+        together = _together(metric, references, [decoded[index] for index in good])
+        for place, index in enumerate(good):
+            row = rows[index]
+            with _caught(row, subject.image_id):
+                if together is None:
+                    started = cpu_seconds()
+                    values = _compared(metric, references, decoded[index], temporal=subject.temporal)
+                    spent = cpu_seconds() - started
+                else:
+                    values, spent = together[0][place], together[1]
+                row |= _named(metric, values)
+                row["metric_cpu_s"] += spent
+
+
+def _together(
+    metric: Metric, references: Sequence[np.ndarray], decoded: Sequence[Sequence[np.ndarray]]
+) -> tuple[list[Values], float] | None:
+    """Values of all cells at once and the CPU seconds of each; None where they have to be computed one by one."""
+    if metric.many is None or len(references) != 1 or len(decoded) < 2:
+        return None
+    started = cpu_seconds()
+    try:
+        values = metric.many(references[0], [pictures[0] for pictures in decoded])
+    except MissingDependency:
+        raise
+    except Exception:  # noqa: BLE001 - one bad picture must not cost the others: each is tried by itself
+        return None
+    if len(values) != len(decoded):
+        raise BrokenPlugin(f"metric {metric.name!r} gave {len(values)} values for {len(decoded)} pictures. Repair it.")
+    return values, (cpu_seconds() - started) / len(decoded)
+
+
+def _compared(
+    metric: Metric, references: Sequence[np.ndarray], decoded: Sequence[np.ndarray], *, temporal: bool
+) -> Values:
+    """A metric's numbers of one cell; of a clip, the mean over its frames where the metric does not look at time."""
+    if len(references) == 1:
+        return metric.compute(references[0], decoded[0])
+    if temporal and metric.clip is not None:
+        return metric.clip(references, decoded)
+    found = [metric.compute(one, other) for one, other in zip(references, decoded, strict=True)]
+    return [float(value) for value in np.mean(np.atleast_2d(np.array(found, np.float64).reshape(len(found), -1)), 0)]
+
+
+def _tasks(
+    row: dict[str, Any], decoded: Sequence[np.ndarray], measures: Measures, prepared: _Prepared
+) -> dict[str, list[dict[str, Any]]]:
+    """Fill in the numbers of the tasks; the rows of their objects."""
+    started = cpu_seconds()
+    objects: dict[str, list[dict[str, Any]]] = {}
+    for task, scorer in measures.tasks:
+        found = [
+            {"frame": frame, **scored}
+            for frame, (truth, picture) in enumerate(zip(prepared.of(task, scorer), decoded, strict=True))
+            for scored in scorer.score(truth, picture)
+        ]
+        summary = scorer.summarise(found)
+        row |= {f"{task.name}_{name}": _finite(summary[name]) for name in scorer.summary}
+        known = {name: row[name] for name in ("image_id", "extent", "codec", "quality", "gop")}
+        objects[task.name] = [
+            {"id": f"{row['id']}-{number}", "cell": row["id"], **known, "object": number, **scored}
+            for number, scored in enumerate(found)
+        ]
+    row["task_cpu_s"] = cpu_seconds() - started
+    return objects
+
+
+def object_columns(scorer: Scorer) -> dict[str, str]:
+    """Arrow types of the columns of a task's objects, by name; the task's own last."""
+    known = {"id": "string", "cell": "string", "image_id": "string", "extent": "string", "codec": "string"}
+    return {**known, "quality": "int64", "gop": "int64", "object": "int64", "frame": "int64", **scorer.columns}
+
+
+def _named(metric: Metric, values: Values) -> dict[str, float | None]:
     """A metric's numbers with the names of their columns."""
     several = list(values) if isinstance(values, Sequence) else [values]
     if len(several) != len(metric.names):
         raise BrokenPlugin(
             f"metric {metric.name!r} promises {len(metric.names)} numbers and gave {len(several)}. Repair the metric."
         )
-    yield from zip(metric.names, map(_finite, several), strict=True)
+    return dict(zip(metric.names, map(_finite, several), strict=True))
 
 
 def _finite(value: float) -> float | None:
@@ -280,8 +472,8 @@ def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _definitions(metrics: Iterable[Metric]) -> str:
-    return json.dumps({metric.name: metric.definition for metric in metrics}, sort_keys=True)
+def _arguments(codec: Codec, cell: Cell) -> str:
+    return codec.clips.arguments if cell.gop and codec.clips is not None else codec.arguments
 
 
 def _describe(error: Exception) -> str:

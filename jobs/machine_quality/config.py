@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from sensorium.jobs import codecs, image_metrics
 from sensorium.platform.errors import InvalidSetting
 
-__all__ = ["SweepConfig", "parse_qualities"]
+__all__ = ["SweepConfig", "parse_frames", "parse_gops", "parse_qualities"]
+
+#: below this, headers and borders decide
+_SMALLEST_TILE = 64
 
 
 @dataclass(frozen=True)
@@ -22,9 +25,13 @@ class SweepConfig:
         qualities: per codec, quality numbers on its own scale (the paper: 20 a codec).
         metrics: names of the metrics computed for every cell.
         where: SQL that chooses among the images; empty for all.
-        field: the array field that holds the image [H, W, C].
-        block_seconds: CPU seconds of estimated work per Ray block, above 0. Ray costs some 50 ms a block; a block is also
-            what is lost when a worker dies.
+        field: the array field that is coded; empty for the first that a codec can take.
+        tasks: of machines, ``NAME`` or ``NAME=ARGUMENT``, asked about every decoded picture.
+        gops: for video and cubes, a key frame every so many frames (or bands), 1 for intra coding; empty for intra only.
+        frames: the first frame or band and the one after the last; empty for all.
+        tile: side in pixels of the tiles that pictures are cut into; 0 for whole pictures.
+        block_seconds: CPU seconds of estimated work per block, above 0. A block is what is lost when a worker dies.
+        cell_seconds: a cell that takes longer is ended with its worker.
         retry_errors: run cells again whose row is an error.
     """
 
@@ -33,8 +40,13 @@ class SweepConfig:
     qualities: Mapping[str, tuple[int, ...]]
     metrics: tuple[str, ...]
     where: str = ""
-    field: str = "image"
+    field: str = ""
+    tasks: tuple[str, ...] = ()
+    gops: tuple[int, ...] = ()
+    frames: tuple[int, int] | None = None
+    tile: int = 0
     block_seconds: float = 5.0
+    cell_seconds: float = 600.0
     retry_errors: bool = False
 
     def __post_init__(self) -> None:
@@ -44,8 +56,15 @@ class SweepConfig:
             )
         if not self.metrics:
             raise InvalidSetting("a sweep needs at least one metric.")
-        if self.block_seconds <= 0:
-            raise InvalidSetting(f"block_seconds must be above 0; got {self.block_seconds}.")
+        for name in ("block_seconds", "cell_seconds"):
+            if getattr(self, name) <= 0:
+                raise InvalidSetting(f"{name} must be above 0; got {getattr(self, name)}.")
+        if self.tile and self.tile < _SMALLEST_TILE:
+            raise InvalidSetting(f"tiles must have {_SMALLEST_TILE} pixels a side or more; got {self.tile}.")
+        if any(gop < 1 for gop in self.gops):
+            raise InvalidSetting(f"a GOP has one frame or more; got {min(self.gops)}.")
+        if self.frames is not None and not 0 <= self.frames[0] < self.frames[1]:
+            raise InvalidSetting(f"frames must be FIRST:END with FIRST below END; got {self.frames}.")
         for name, values in self.qualities.items():
             codec = codecs.get(name)
             for quality in values:
@@ -85,6 +104,32 @@ def parse_qualities(text: str, names: Sequence[str]) -> dict[str, tuple[int, ...
     if missing:
         raise InvalidSetting(f"--qualities {text!r} names none for {missing[0]}. Add ;{missing[0]}=…, or use auto:8.")
     return grids
+
+
+def parse_gops(text: str) -> tuple[int, ...]:
+    """GOPs out of ``1,16``; none out of an empty text.
+
+    Raises:
+        InvalidSetting: no numbers.
+    """
+    try:
+        return tuple(dict.fromkeys(int(part) for part in text.split(",") if part.strip()))
+    except ValueError as error:
+        raise InvalidSetting(f"--gop {text!r} cannot be read. Write numbers of frames, such as 1,16.") from error
+
+
+def parse_frames(text: str) -> tuple[int, int] | None:
+    """The first frame and the one after the last out of ``FIRST:END``; None out of an empty text.
+
+    Raises:
+        InvalidSetting: it reads differently.
+    """
+    if not text.strip():
+        return None
+    match = re.fullmatch(r"\s*(\d+)\s*:\s*(\d+)\s*", text)
+    if match is None:
+        raise InvalidSetting(f"--frames {text!r} cannot be read. Write FIRST:END, such as 0:64.")
+    return int(match[1]), int(match[2])
 
 
 def _numbers(values: str, text: str) -> tuple[int, ...]:

@@ -18,19 +18,23 @@ from sensorium.jobs import codecs, image_metrics
 from sensorium.jobs.codecs import Codec, Encoded, Picture
 from sensorium.jobs.image_metrics import Metric
 from sensorium.jobs.machine_quality import cells
-from sensorium.jobs.machine_quality.cells import Cell
+from sensorium.jobs.machine_quality.cells import Cell, Measures, Subject
+from sensorium.jobs.machine_quality.material import Extent, to_rgb8
 from sensorium.platform.errors import BrokenPlugin, InvalidSample, MissingDependency, UnknownPlugin, UnreadableFile
 
 PHOTO = skimage.data.chelsea()[100:164, 150:230]
 HASH = cells.content_hash(PHOTO)
 METRICS = [image_metrics.get(name) for name in ("psnr", "psnr_y", "ssim")]
+MEASURES = Measures(tuple(METRICS))
 PLAN = [Cell(HASH, "jpeg", 30), Cell(HASH, "x264", 40), Cell(HASH, "jpeg", 80)]
 MEASURED = ["bytes_total", "bytes_payload", "bits_per_pixel", "bitstream_hash", "encode_cpu_s", "decode_cpu_s"]
 MEASURED += ["metric_cpu_s", "psnr", "psnr_y", "ssim"]
 
 
 def rows_of(image: np.ndarray = PHOTO, plan: list[Cell] = PLAN, **options: Any) -> list[dict[str, Any]]:
-    return list(cells.evaluate_image(image, plan, options.pop("metrics", METRICS), image_id="cat", **options))
+    subject = Subject("cat", [Picture.of(to_rgb8(image))], {})
+    measures = Measures(tuple(options.pop("metrics", METRICS)))
+    return [result.row for result in cells.evaluate(subject, plan, measures, **options)]
 
 
 def with_codecs(**changed: Codec) -> Callable[[str], Codec]:
@@ -56,13 +60,13 @@ def metric(value: float) -> Metric:
 def test_one_row_per_cell_in_order() -> None:
     rows = rows_of()
     assert [(row["codec"], row["quality"]) for row in rows] == [("jpeg", 30), ("x264", 40), ("jpeg", 80)]
-    assert [row["id"] for row in rows] == [cells.key(cell, METRICS) for cell in PLAN]
+    assert [row["id"] for row in rows] == [cells.key(cell, MEASURES) for cell in PLAN]
     assert {row["image_id"] for row in rows} == {"cat"}
     assert {row["error"] for row in rows} == {None}
 
 
 def test_rows_fill_their_schema() -> None:
-    schema = cells.schema(METRICS)
+    schema = cells.schema(MEASURES)
     rows = rows_of()
     assert all(set(row) == set(schema.names) for row in rows)
     table = pa.Table.from_pylist(rows, schema=schema)
@@ -82,6 +86,7 @@ def test_a_row_holds_what_codec_and_metrics_say() -> None:
     assert row["codec_version"] == codec.version()
     for metric in METRICS:
         assert row[metric.name] == metric.compute(PHOTO, decoded)
+    assert row["task_cpu_s"] == 0
     for step in ("encode", "decode", "metric"):
         assert 0 < row[f"{step}_cpu_s"] < 5
 
@@ -96,25 +101,28 @@ def test_a_cell_alone_is_the_same_as_among_others() -> None:
 
 def test_key_holds_all_that_decides_a_row() -> None:
     cell = Cell(HASH, "jpeg", 50)
-    reference = cells.key(cell, METRICS)
+    reference = cells.key(cell, MEASURES)
     assert len(reference) == 32
     others = [
-        cells.key(dataclasses.replace(cell, image_hash="other"), METRICS),
-        cells.key(dataclasses.replace(cell, codec="x264"), METRICS),
-        cells.key(dataclasses.replace(cell, quality=51), METRICS),
-        cells.key(cell, METRICS[:2]),
-        cells.key(cell, [*METRICS[:2], dataclasses.replace(METRICS[2], definition="ssim/other")]),
-        cells.key(cell, METRICS, with_codecs(jpeg=jpeg(arguments="other"))),
-        cells.key(cell, METRICS, with_codecs(jpeg=jpeg(version=lambda: "other"))),
+        cells.key(dataclasses.replace(cell, image_hash="other"), MEASURES),
+        cells.key(dataclasses.replace(cell, codec="x264"), MEASURES),
+        cells.key(dataclasses.replace(cell, quality=51), MEASURES),
+        cells.key(dataclasses.replace(cell, gop=4), MEASURES),
+        cells.key(dataclasses.replace(cell, extent=Extent((0, 0, 32, 32))), MEASURES),
+        cells.key(dataclasses.replace(cell, extent=Extent(None, 0, 8)), MEASURES),
+        cells.key(cell, Measures(tuple(METRICS[:2]))),
+        cells.key(cell, Measures((*METRICS[:2], dataclasses.replace(METRICS[2], definition="ssim/other")))),
+        cells.key(cell, MEASURES, with_codecs(jpeg=jpeg(arguments="other"))),
+        cells.key(cell, MEASURES, with_codecs(jpeg=jpeg(version=lambda: "other"))),
     ]
     assert len({reference, *others}) == len(others) + 1
-    assert cells.key(cell, METRICS[::-1]) == reference
+    assert cells.key(cell, Measures(tuple(METRICS[::-1]))) == reference
 
 
 @given(st.lists(st.tuples(st.text(max_size=4), st.sampled_from(["jpeg", "x264"]), st.integers(0, 99)), unique=True))
 @settings(deadline=None)
 def test_keys_do_not_collide(grid: list[tuple[str, str, int]]) -> None:
-    assert len({cells.key(Cell(*cell), METRICS) for cell in grid}) == len(grid)
+    assert len({cells.key(Cell(*cell), MEASURES) for cell in grid}) == len(grid)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +147,7 @@ def test_a_failure_stays_in_its_cell(changes: dict[str, Any], expected: str) -> 
         "decode_cpu_s": 0,
         "metric_cpu_s": 0,
     }
-    pa.Table.from_pylist(rows, schema=cells.schema(METRICS))
+    pa.Table.from_pylist(rows, schema=cells.schema(MEASURES))
 
 
 def test_only_unexpected_failures_are_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -166,16 +174,15 @@ def test_an_image_too_small_for_a_metric_is_an_error_row() -> None:
     assert row["bytes_total"] is None
 
 
-def test_an_image_that_cannot_be_converted_fails_in_all_cells() -> None:
-    rows = rows_of(np.zeros((5, 6, 7), np.uint8))
-    assert [row["id"] for row in rows] == [cells.key(cell, METRICS) for cell in PLAN]
-    assert all(row["error"].startswith("InvalidSample: an image to code must be grey") for row in rows)
+def test_an_image_that_cannot_be_converted_is_refused() -> None:
+    with pytest.raises(InvalidSample, match="an image to code must be grey"):
+        rows_of(np.zeros((5, 6, 7), np.uint8))
 
 
 def test_rows_of_an_unreadable_image() -> None:
-    rows = list(cells.error_rows(PLAN, METRICS, OSError("gone"), image_id="cat"))
+    rows = [cells.failed(cell, MEASURES, OSError("gone"), image_id="cat").row for cell in PLAN]
     assert [row["error"] for row in rows] == ["OSError: gone"] * 3
-    assert all(set(row) == set(cells.schema(METRICS).names) for row in rows)
+    assert all(set(row) == set(cells.schema(MEASURES).names) for row in rows)
     assert {row["height"] for row in rows} == {None}
 
 
@@ -189,7 +196,7 @@ def test_values_are_finite_or_null(value: float, stored: float | None) -> None:
 
 def test_a_metric_must_not_take_the_name_of_a_column() -> None:
     with pytest.raises(BrokenPlugin, match="'height'"):
-        cells.schema([dataclasses.replace(METRICS[0], name="height")])
+        cells.schema(Measures((dataclasses.replace(METRICS[0], name="height"),)))
 
 
 def test_grey_and_rgba_images_are_coded() -> None:
@@ -202,26 +209,26 @@ def test_grey_and_rgba_images_are_coded() -> None:
 @given(npst.arrays(np.uint8, st.tuples(st.integers(1, 5), st.integers(1, 5), st.just(3))))
 @settings(deadline=None)
 def test_depths_of_the_same_image_become_the_same(image: np.ndarray) -> None:
-    expected = cells.to_rgb8(image)
+    expected = to_rgb8(image)
     assert np.array_equal(expected, image)
-    assert np.array_equal(cells.to_rgb8(image.astype(np.uint16) * 257), image)
+    assert np.array_equal(to_rgb8(image.astype(np.uint16) * 257), image)
     for kind in (np.float32, np.float64):
-        assert np.array_equal(cells.to_rgb8((image / 255).astype(kind)), image)
+        assert np.array_equal(to_rgb8((image / 255).astype(kind)), image)
     grey = image[..., 0]
     for shaped in (grey, grey[..., np.newaxis]):
-        assert np.array_equal(cells.to_rgb8(shaped), np.dstack([grey] * 3))
+        assert np.array_equal(to_rgb8(shaped), np.dstack([grey] * 3))
 
 
 def test_16_bits_are_rounded_to_the_nearest() -> None:
     levels = np.arange(65536, dtype=np.uint16).reshape(256, 256)
-    assert np.array_equal(cells.to_rgb8(levels)[..., 0], np.rint(levels / 257).astype(np.uint8))
+    assert np.array_equal(to_rgb8(levels)[..., 0], np.rint(levels / 257).astype(np.uint8))
 
 
 def test_rgba_lies_over_black() -> None:
     image = np.array([[[200, 100, 50, 255], [200, 100, 50, 0], [200, 101, 50, 128]]], np.uint8)
     expected = [[200, 100, 50], [0, 0, 0], [100, 51, 25]]
-    assert cells.to_rgb8(image).tolist() == [expected]
-    assert cells.to_rgb8(image.astype(np.uint16) * 257).tolist() == [expected]
+    assert to_rgb8(image).tolist() == [expected]
+    assert to_rgb8(image.astype(np.uint16) * 257).tolist() == [expected]
 
 
 @pytest.mark.parametrize(
@@ -241,7 +248,7 @@ def test_rgba_lies_over_black() -> None:
 )
 def test_other_images_are_refused(wrong: np.ndarray) -> None:
     with pytest.raises(InvalidSample, match="image"):
-        cells.to_rgb8(wrong)
+        to_rgb8(wrong)
 
 
 def test_content_hash_sees_pixels_shape_and_type_but_not_layout() -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 from scipy.interpolate import PchipInterpolator
 
 from sensorium.jobs import image_metrics
+from sensorium.jobs.codecs import Picture
 from sensorium.jobs.machine_quality import analysis, cells
 from sensorium.platform.errors import InvalidSample, InvalidSetting, UnknownPlugin
 
@@ -270,15 +271,16 @@ def test_unknown_names_are_refused() -> None:
 
 @pytest.fixture(scope="module")
 def real() -> pl.DataFrame:
-    metrics = [image_metrics.get(name) for name in ("psnr", "psnr_y", "ssim")]
+    measures = cells.Measures.open(("psnr", "psnr_y", "ssim"))
     rows: list[dict[str, Any]] = []
     for name in ("astronaut", "coffee"):
         image = getattr(skimage.data, name)()[60:188, 150:310]
         content = cells.content_hash(image)
         plan = [cells.Cell(content, "jpeg", quality) for quality in (10, 25, 50, 75, 90)]
         plan += [cells.Cell(content, "x264", quality) for quality in (46, 40, 34, 28, 22)]
-        rows += cells.evaluate_image(image, plan, metrics, image_id=name)
-    frame = pl.from_arrow(pa.Table.from_pylist(rows, schema=cells.schema(metrics)))
+        subject = cells.Subject(name, [Picture.of(image)], {})
+        rows += [result.row for result in cells.evaluate(subject, plan, measures)]
+    frame = pl.from_arrow(pa.Table.from_pylist(rows, schema=cells.schema(measures)))
     assert isinstance(frame, pl.DataFrame)
     return frame
 

@@ -6,16 +6,21 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
 
 from sensorium.catalog import Catalog, Dataset
-from sensorium.jobs.machine_quality.config import SweepConfig, parse_qualities
-from sensorium.jobs.machine_quality.sweep import plan_sweep, run_sweep, sweep_rows
+from sensorium.jobs import codecs, image_metrics
+from sensorium.jobs.codecs import Picture
+from sensorium.jobs.machine_quality import balance, sweep
+from sensorium.jobs.machine_quality.cells import Measures
+from sensorium.jobs.machine_quality.config import SweepConfig, parse_frames, parse_gops, parse_qualities
+from sensorium.jobs.machine_quality.plan import blocks, plan_sweep, subjects
+from sensorium.jobs.machine_quality.sweep import run_sweep, sweep_rows
 from sensorium.platform.errors import InvalidSetting, UnknownField, UnknownPlugin
 
 GRID = {"jpeg": (20, 80), "x264": (45, 25)}
@@ -108,25 +113,153 @@ def test_a_damaged_image_spoils_its_own_cells_only(photos: Dataset, catalog: Cat
 def test_a_worker_that_dies_costs_no_cell(
     photos: Dataset, catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sensorium.jobs.machine_quality import sweep
+    mark, whole = tmp_path / "died", sweep._run_block
 
-    mark = tmp_path / "died"
-    work = sweep._Work
+    def dies_once(*arguments: Any, **options: Any) -> Any:
+        if not mark.exists():
+            mark.touch()
+            os._exit(1)
+        return whole(*arguments, **options)
 
-    class DiesOnce(work):  # type: ignore[valid-type, misc]
-        def __call__(self, batch: dict[str, Any]) -> Any:
-            for result in super().__call__(batch):
-                if not mark.exists():  # its rows are committed, and it dies before it can say so
-                    mark.touch()
-                    os._exit(1)
-                yield result
-
-    monkeypatch.setattr(sweep, "_Work", DiesOnce)
+    monkeypatch.setattr(sweep, "_run_block", dies_once)
     report = run_sweep(catalog, plan_sweep(catalog, config()))
     assert mark.exists()
     rows = catalog["rd"].select().frame()
     assert rows.height == rows["id"].n_unique() == 12
-    assert report.computed == 12
+    assert (report.computed, report.errors, report.quarantined) == (12, 0, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_cell_that_kills_or_hangs_its_worker_is_put_in_quarantine(
+    photos: Dataset, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its neighbours in the block are not lost, and it can be run again once the encoder is mended."""
+    whole, evaluate = sweep._run_block, sweep.evaluate
+
+    def poisoned(subject: Any, cells: Any, measures: Any) -> Any:
+        if subject.image_id == "cup" and ("x264", 25) in [(cell.codec, cell.quality) for cell in cells]:
+            os._exit(1)
+        return evaluate(subject, cells, measures)
+
+    def run_block(*arguments: Any, **options: Any) -> Any:
+        sweep.evaluate = poisoned
+        try:
+            return whole(*arguments, **options)
+        finally:
+            sweep.evaluate = evaluate  # the process is used again
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep, "_run_block", run_block)
+        report = run_sweep(catalog, plan_sweep(catalog, config(block_seconds=100.0)))
+    assert (report.computed, report.errors, report.quarantined) == (12, 1, 1)
+    bad = catalog["rd"].select("error is not null").frame().row(0, named=True)
+    assert (bad["image_id"], bad["codec"], bad["quality"]) == ("cup", "x264", 25)
+    assert "quarantine" in bad["error"]
+    assert run_sweep(catalog, plan_sweep(catalog, config())).computed == 0
+    mended = run_sweep(catalog, plan_sweep(catalog, config(retry_errors=True)))
+    assert (mended.computed, mended.errors) == (1, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_cell_that_takes_too_long_is_given_up(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even inside an encoder that never comes back: the worker is ended."""
+    catalog.create("photos", modality="image").append([{"id": "one", "image": np.zeros((32, 32, 3), np.uint8)}])
+    whole, evaluate = sweep._run_block, sweep.evaluate
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(60)
+        return evaluate(*arguments)
+
+    def run_block(*arguments: Any, **options: Any) -> Any:
+        sweep.evaluate = slow
+        try:
+            return whole(*arguments, **options)
+        finally:
+            sweep.evaluate = evaluate  # the process is used again
+
+    monkeypatch.setattr(sweep, "_run_block", run_block)
+    small = config(qualities={"jpeg": (50,)}, cell_seconds=0.3)
+    report = run_sweep(catalog, plan_sweep(catalog, small))
+    assert (report.computed, report.errors, report.quarantined) == (1, 1, 1)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_tiles_are_pictures_of_their_own(photos: Dataset, catalog: Catalog) -> None:
+    report = run_sweep(catalog, plan_sweep(catalog, config(tile=64, qualities={"jpeg": (50,)})))
+    rows = catalog["rd"].select().frame().sort("image_id", "extent")
+    assert (report.cells, report.errors) == (5, 0)  # two pictures of 64 x 80 in two tiles, one of 64 x 64 in one
+    assert rows["extent"].to_list() == ["0,0,64,64", "0,64,64,16", "0,0,64,64", "0,64,64,16", ""]
+    whole = photos.select()["cat"]["image"]
+    codec = codecs.get("jpeg")
+    alone = codec.encode(Picture.of(np.ascontiguousarray(whole[:, 64:])), 50)
+    assert rows["bytes_total"][1] == len(alone.data)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_clips_are_coded_with_and_without_prediction(catalog: Catalog) -> None:
+    from skimage import data
+
+    whole = data.astronaut()
+    frames = np.stack([whole[100 + n : 196 + n, 150:278] for n in range(8)])  # a slow pan
+    catalog.create("clips", modality="video", attributes={"frame_rate": 25.0}).append([{"id": "pan", "frames": frames}])
+    wanted = config(data="clips", gops=(1, 8), frames=(1, 7), qualities={"jpeg": (50,), "x264": (30,)})
+    report = run_sweep(catalog, plan_sweep(catalog, wanted))
+    rows = {(row["codec"], row["gop"]): row for row in catalog["rd"].select().frame().iter_rows(named=True)}
+    assert (report.cells, report.errors) == (3, 0)
+    assert set(rows) == {("jpeg", 1), ("x264", 1), ("x264", 8)}  # JPEG has no prediction from frame to frame
+    assert {row["frames"] for row in rows.values()} == {6}
+    assert {row["extent"] for row in rows.values()} == {"frames 1:7"}
+    assert rows["x264", 8]["bytes_payload"] < 0.6 * rows["x264", 1]["bytes_payload"]
+    codec = codecs.get("jpeg")
+    each = [codec.encode(Picture.of(frame), 50) for frame in frames[1:7]]
+    assert rows["jpeg", 1]["bytes_total"] == sum(len(one.data) for one in each)
+    psnr = image_metrics.get("psnr").compute
+    values = [psnr(frame, codec.decode(one.data, (96, 128))) for frame, one in zip(frames[1:7], each, strict=True)]
+    assert rows["jpeg", 1]["psnr"] == pytest.approx(np.mean(values))
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_bands_of_a_cube_are_grey_frames(catalog: Catalog) -> None:
+    from skimage import data
+
+    grey = data.camera()[::4, ::4].astype(np.float32)
+    cube = np.stack([grey * (0.5 + 0.1 * band) for band in range(4)], axis=2)
+    catalog.create("cubes", modality="hyperspectral").append([{"id": "one", "cube": cube}])
+    wanted = config(data="cubes", gops=(1, 4), qualities={"x264": (24,)})
+    report = run_sweep(catalog, plan_sweep(catalog, wanted))
+    rows = catalog["rd"].select().frame().sort("gop")
+    assert (report.cells, report.errors) == (2, 0)
+    assert rows["frames"].to_list() == [4, 4]
+    assert rows["psnr"].min() > 35
+    assert rows["bytes_payload"][1] < rows["bytes_payload"][0]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_balanced_qualities_give_codecs_the_same_distribution(photos: Dataset, catalog: Catalog) -> None:
+    pictures = subjects(photos, config(), Measures(()))
+    found = balance.balanced(photos.storage, pictures, ["jpeg", "x264"], 6, pilot=2)
+    assert set(found.qualities) == {"jpeg", "x264"}
+    assert all(3 <= len(values) <= 6 for values in found.qualities.values())
+    middle = [np.mean(found.reached[name]) for name in ("jpeg", "x264")]
+    assert abs(middle[0] - middle[1]) < 1.0
+    unbalanced = parse_qualities("jpeg=90,92,94;x264=44,48,51", ["jpeg", "x264"])
+    assert found.imbalance < 0.5
+    assert balance.draw(found)[:4] == b"\x89PNG"
+    assert unbalanced != found.qualities
+
+
+def test_bisection_finds_the_nearest_quality() -> None:
+    codec = codecs.get("x264")
+    asked: list[int] = []
+
+    def mean(quality: int) -> float:
+        asked.append(quality)
+        return 60.0 - quality
+
+    assert balance.matched(codec, mean, [20.2, 35.0, 44.6]) == [40, 25, 15]
+    assert len(asked) < 45
 
 
 _SWEEP = """
@@ -153,7 +286,7 @@ def test_a_driver_that_is_killed_loses_only_blocks_under_way(tmp_path: Path) -> 
         command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as driver:
         while driver.poll() is None and ("rd" not in catalog or len(catalog["rd"]) == 0):
-            pass
+            time.sleep(0.02)
         assert driver.poll() is None, "the sweep was over before it could be killed"
         driver.kill()
     landed = len(catalog["rd"])
@@ -195,9 +328,37 @@ class TestConfig:
 
     def test_data_without_images(self, catalog: Catalog) -> None:
         catalog.create("photos", modality="table").append([{"id": "a", "x": 1}])
-        with pytest.raises(UnknownField, match="image"):
+        with pytest.raises(InvalidSetting, match="no field of pictures"):
             plan_sweep(catalog, config())
+        with pytest.raises(UnknownField, match="image"):
+            plan_sweep(catalog, config(field="image"))
         assert "rd" not in catalog
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"gops": (8,)}, "stills"),
+            ({"frames": (0, 4)}, "stills"),
+            ({"gops": (0,)}, "GOP"),
+            ({"frames": (4, 4)}, "FIRST:END"),
+            ({"tile": 8}, "tiles"),
+            ({"cell_seconds": 0}, "cell_seconds"),
+        ],
+    )
+    def test_settings_that_do_not_suit(
+        self, changes: dict[str, Any], message: str, photos: Dataset, catalog: Catalog
+    ) -> None:
+        with pytest.raises(InvalidSetting, match=message):
+            plan_sweep(catalog, config(**changes))
+
+    def test_frames_and_gops_from_the_command_line(self) -> None:
+        assert (parse_gops("1, 16"), parse_gops("")) == ((1, 16), ())
+        assert (parse_frames("0:64"), parse_frames("")) == ((0, 64), None)
+        for wrong in ("8", "a:b", "1:2:3"):
+            with pytest.raises(InvalidSetting, match="--frames"):
+                parse_frames(wrong)
+        with pytest.raises(InvalidSetting, match="--gop"):
+            parse_gops("one")
 
     def test_nothing_chosen(self, photos: Dataset, catalog: Catalog) -> None:
         with pytest.raises(InvalidSetting, match=r"photos.*--where"):
@@ -208,22 +369,15 @@ class TestConfig:
         assert plan_sweep(catalog, config()).cells == 12
 
 
-def test_blocks_are_balanced_and_longest_first() -> None:
-    from sensorium.jobs.machine_quality.sweep import _blocks
-
-    missing = pl.DataFrame(
-        {
-            "key": [f"k{n}" for n in range(40)],
-            "id": [f"i{n // 2}" for n in range(40)],
-            "hash": [f"h{n // 2}" for n in range(40)],
-            "codec": ["slow", "quick"] * 20,
-            "quality": [1] * 40,
-            "megapixels": [float(1 + n // 2) for n in range(40)],
-        }
-    )
-    blocks = _blocks(missing, {"slow": 1.0, "quick": 0.01}, seconds=30.0, cores=2)
-    costs = [sum(1.01 * (1 + int(identifier[1:])) for identifier, _, _ in block) for block in blocks]
-    assert sorted(identifier for block in blocks for identifier, _, _ in block) == sorted(f"i{n}" for n in range(20))
+@pytest.mark.usefixtures("ray_cluster")
+def test_blocks_are_balanced_and_longest_first(photos: Dataset, catalog: Catalog) -> None:
+    photos.append([{"id": f"flat{n}", "image": np.full((16 * (n + 1), 64, 3), n, np.uint8)} for n in range(10)])
+    plan = plan_sweep(catalog, config(block_seconds=1e-3))
+    cut = blocks(plan, cores=2)
+    costs = [sum(unit.cost for unit in block) for block in cut]
+    assert sum(costs) == pytest.approx(plan.cpu_seconds)
     assert costs == sorted(costs, reverse=True)
-    assert len(blocks) == 8
-    assert max(costs) < 2 * 212.1 / 8
+    cells = [(unit.subject, *cell) for block in cut for unit in block for cell in unit.cells]
+    assert len(cells) == len(set(cells)) == plan.missing.height == 52
+    assert max(costs) < 3 * plan.cpu_seconds / len(cut)
+    assert len(blocks(plan_sweep(catalog, config(block_seconds=1e3)), cores=2)) == 8
