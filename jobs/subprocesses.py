@@ -20,6 +20,11 @@ __all__ = ["cpu_seconds", "ffmpeg", "memory_folder", "run"]
 #: kept of what a program says when it fails
 _SAID = 400
 
+#: Sets the limits (seconds of CPU, KiB of address space, no core file) and becomes the program. Not done by code between
+#: fork and exec (``preexec_fn``): that may hang where the process has threads, and copies its page tables each time.
+_LIMITED = ("sh", "-c", 'ulimit -t "$1" && ulimit -v "$2" && ulimit -c 0 && shift 2 && exec "$@"', "sh")
+_NOT_STARTED = (126, 127)  # what the shell returns if there is no such program, or it is none
+
 
 def run(
     arguments: Sequence[str],
@@ -32,7 +37,7 @@ def run(
     """Run a program to its end and return its standard output.
 
     Args:
-        arguments: the program and what it is told; no shell sees them.
+        arguments: the program and what it is told; no shell expands them.
         data: its standard input.
         seconds: of wall-clock time after which it is killed; also the limit of its CPU time.
         megabytes: limit of its address space.
@@ -42,32 +47,24 @@ def run(
         ProgramFailed: it ended with an error or a signal, took too long, or is not there.
     """
     name = Path(arguments[0]).name
+    limited = [*_LIMITED, str(int(seconds) + 1), str(megabytes << 10), *arguments]
     try:
-        done = subprocess.run(
-            list(arguments),
-            input=data,
-            capture_output=True,
-            timeout=seconds,
-            cwd=cwd,
-            preexec_fn=functools.partial(_limit, int(seconds) + 1, megabytes << 20),
-            check=False,
-        )
+        done = subprocess.run(limited, input=data, capture_output=True, timeout=seconds, cwd=cwd, check=False)
     except subprocess.TimeoutExpired as error:
         raise ProgramFailed(f"{name} did not end within {seconds:g} s and was killed.") from error
     except OSError as error:
         raise ProgramFailed(f"{name} cannot be started: {error.strerror or error}.") from error
+    if done.returncode in _NOT_STARTED:
+        raise ProgramFailed(f"{name} cannot be started: {_end(done.stderr)}.")
     if done.returncode:
-        said = " ".join(done.stderr.decode(errors="replace").split())[-_SAID:]
         how = f"was killed by signal {-done.returncode}" if done.returncode < 0 else f"ended with {done.returncode}"
-        raise ProgramFailed(f"{name} {how}: {said or 'it said nothing'}.")
+        raise ProgramFailed(f"{name} {how}: {_end(done.stderr)}.")
     return done.stdout
 
 
-def _limit(seconds: int, nbytes: int) -> None:
-    """In the child, before the program starts."""
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    resource.setrlimit(resource.RLIMIT_AS, (nbytes, nbytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+def _end(said: bytes) -> str:
+    """The end of what a program said, on one line."""
+    return " ".join(said.decode(errors="replace").split())[-_SAID:] or "it said nothing"
 
 
 @functools.cache
@@ -86,6 +83,9 @@ def memory_folder() -> Iterator[Path]:
 
 
 def cpu_seconds() -> float:
-    """CPU time of this thread and of all programs that this process has run to their end."""
-    children = os.times()
-    return time.thread_time() + children.children_user + children.children_system
+    """CPU time of this process, with all its threads, and of all programs that it has run to their end.
+
+    Of all threads, because x265 and SVT-AV1 work in threads of their own; so measure one thing at a time.
+    """
+    programs = resource.getrusage(resource.RUSAGE_CHILDREN)  # os.times() counts in steps of 10 ms
+    return time.process_time() + programs.ru_utime + programs.ru_stime

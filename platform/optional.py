@@ -13,6 +13,9 @@ __all__ = ["require"]
 _EXTRA = {
     "av": "codecs",
     "cv2": "codecs",
+    "imageio_ffmpeg": "codecs",
+    "pillow_jxl": "codecs",
+    "rapidfuzz": "codecs",
     "edfio": "formats",
     "gradio": "serve",
     "nibabel": "formats",

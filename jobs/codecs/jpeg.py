@@ -87,5 +87,5 @@ codec = Codec(
     version=_version,
     encode=_encode,
     decode=_decode,
-    cost=0.006,
+    cost=0.013,
 )

@@ -21,6 +21,7 @@ from deltalake import write_deltalake
 from sensorium.catalog import Catalog, Dataset
 from sensorium.platform.tables import print_rows
 from tests.benchmarks.fits import fits, live
+from tests.benchmarks.sweeps import peer, sweep
 
 ROUNDS = 5
 IMAGES, SHAPE = 400, (256, 256, 3)
@@ -152,35 +153,8 @@ def queries(folder: Path) -> None:
     point.show(1, "queries")
 
 
-def sweep(folder: Path) -> None:
-    """Wall time of a sweep on two cores, against the CPU time that its codecs and metrics need."""
-    from sensorium.jobs.machine_quality.config import SweepConfig
-    from sensorium.jobs.machine_quality.sweep import plan_sweep, run_sweep
-    from sensorium.platform.session import ray_session
-    from sensorium.platform.settings import Settings
-
-    catalog = Catalog(folder / "lake")
-    random = np.random.default_rng(0)
-    pictures = ((images()[:64] + random.integers(0, 9, (64, *SHAPE))) % 256).astype(np.uint8)
-    catalog.create("images", modality="image").append(
-        {"id": f"{n}", "image": image} for n, image in enumerate(pictures)
-    )
-    qualities = {"jpeg": tuple(range(5, 96, 2)), "x264": tuple(range(16, 50))}
-    with ray_session(Settings(cpus=2)):
-        for name in ("first run of the session", "second run"):
-            config = SweepConfig("images", name.replace(" ", "_"), qualities, ("psnr", "psnr_y", "ssim"))
-            plan = plan_sweep(catalog, config)
-            started = time.perf_counter()
-            report = run_sweep(catalog, plan)
-            wall = time.perf_counter() - started
-            sys.stdout.write(
-                f"\nsweep, {name}: {report.computed} cells in {wall:.1f} s on 2 cores; "
-                f"wall × cores / CPU of coding and metrics = {wall * 2 / report.cpu_seconds:.2f} (limit: 1)\n"
-            )
-
-
 def main() -> None:
-    parts = {part.__name__: part for part in (payload, commits, queries, sweep, fits, live)}
+    parts = {part.__name__: part for part in (payload, commits, queries, sweep, peer, fits, live)}
     for part in [parts[name] for name in sys.argv[1:]] or parts.values():
         with tempfile.TemporaryDirectory(prefix="sensorium-bench-") as folder:
             part(Path(folder))

@@ -1,0 +1,110 @@
+"""The sweep against the CPU time that its codecs and metrics need, and its metrics against a peer."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from sensorium.catalog import Catalog
+from sensorium.jobs import image_metrics
+from sensorium.jobs.machine_quality.config import SweepConfig
+from sensorium.jobs.machine_quality.sweep import plan_sweep, run_sweep
+from sensorium.jobs.subprocesses import ffmpeg
+from sensorium.platform.session import ray_session
+from sensorium.platform.settings import Settings
+from sensorium.platform.tables import print_rows
+
+#: distorted versions of one photograph for the peer
+_PAIRS = 24
+_SHARED = ("psnr", "ssim", "vmaf")
+
+
+def photographs(count: int, size: int = 512) -> list[np.ndarray]:
+    """Crops [size, size, 3] of photographs that ship inside scikit-image, all different."""
+    from skimage import data
+
+    wholes = [data.astronaut(), data.coffee(), data.rocket(), data.retina()]
+    random = np.random.default_rng(0)
+    crops = []
+    for number in range(count):
+        whole = wholes[number % len(wholes)]
+        side = min(size, *whole.shape[:2])
+        top, left = (int(random.integers(0, extent - side + 1)) for extent in whole.shape[:2])
+        crop = whole[top : top + side, left : left + side]
+        crops.append(np.roll(np.ascontiguousarray(crop), int(random.integers(1, side)), axis=1))
+    return crops
+
+
+def sweep(folder: Path) -> None:
+    """Wall time of sweeps on two cores, commits included, against the CPU time that their cells need."""
+    catalog = Catalog(folder / "lake")
+    catalog.create("images", modality="image").append(
+        {"id": f"{number}", "image": image} for number, image in enumerate(photographs(48, 384))
+    )
+    small = {"jpeg": tuple(range(5, 96, 6)), "x264": tuple(range(16, 50, 3))}
+    large = {**small, "x265": tuple(range(20, 48, 6))}
+    cases = {
+        "first of a session": (small, ("psnr", "psnr_y", "ssim")),
+        "second": (small, ("psnr", "psnr_y", "ssim")),
+        "with x265": (large, ("psnr", "psnr_y", "ssim", "gmsd")),
+    }
+    rows = []
+    with ray_session(Settings(cpus=2)):
+        for name, (qualities, metrics) in cases.items():
+            config = SweepConfig("images", name.replace(" ", "_"), qualities, metrics)
+            plan = plan_sweep(catalog, config)
+            started = time.perf_counter()
+            report = run_sweep(catalog, plan)
+            wall = time.perf_counter() - started
+            over = 1e3 * (wall * 2 - report.cpu_seconds) / report.computed
+            ratio = wall * 2 / report.cpu_seconds
+            rows.append([name, report.computed, f"{wall:.1f}", f"{ratio:.3f}", f"{over:.2f}"])
+            started = time.perf_counter()
+            run_sweep(catalog, plan_sweep(catalog, config))
+            rows.append([f"{name}, again", 0, f"{time.perf_counter() - started:.2f}", "", ""])
+    sys.stdout.write("\nsweep: wall × cores / CPU of coding and metrics on 2 cores (limit: 1)\n")
+    print_rows(["run", "cells", "wall, s", "ratio", "overhead a cell, ms of a core"], rows)
+
+
+def peer(folder: Path) -> None:
+    """PSNR, SSIM and VMAF of pairs of stills: ours, and ffmpeg-quality-metrics, a process for each pair."""
+    from ffmpeg_quality_metrics import FfmpegQualityMetrics
+    from PIL import Image
+
+    reference = photographs(1)[0]
+    random = np.random.default_rng(1)
+    distorted = [
+        np.clip(reference + random.normal(0, 1 + number, reference.shape), 0, 255).astype(np.uint8)
+        for number in range(_PAIRS)
+    ]
+    Image.fromarray(reference).save(folder / "reference.png")
+    for number, picture in enumerate(distorted):
+        Image.fromarray(picture).save(folder / f"{number}.png")
+    (folder / "bin").mkdir()
+    (folder / "bin" / "ffmpeg").symlink_to(ffmpeg())
+    os.environ["PATH"] = f"{folder / 'bin'}:{os.environ['PATH']}"
+    metrics = [image_metrics.get(name) for name in _SHARED]
+
+    started = time.perf_counter()
+    for metric in metrics:
+        if metric.many is not None:
+            metric.many(reference, distorted)
+        else:
+            for picture in distorted:
+                metric.compute(reference, picture)
+    ours = time.perf_counter() - started
+    started = time.perf_counter()
+    for number in range(_PAIRS):
+        pair = FfmpegQualityMetrics(str(folder / "reference.png"), str(folder / f"{number}.png"), threads=1)
+        pair.calculate(list(_SHARED))
+    theirs = time.perf_counter() - started
+    sys.stdout.write(f"\npeer: {', '.join(_SHARED)} of {_PAIRS} pairs of {reference.shape[0]}² stills\n")
+    rows = [
+        ["sensorium, one process", f"{_PAIRS / ours:.1f}", ""],
+        ["ffmpeg-quality-metrics", f"{_PAIRS / theirs:.1f}", f"{theirs / ours:.2f}"],
+    ]
+    print_rows(["", "pairs/s", "ours / its"], rows)
