@@ -10,7 +10,7 @@ import json
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 from sensorium.platform.errors import InvalidSetting, close_matches
@@ -33,7 +33,7 @@ def paths(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def overridden(config: Config, settings: Iterable[str] | Mapping[str, Any]) -> Config:
-    """``config`` with fields set anew.
+    """``config`` with fields set anew, all at once: settings that only suit each other may come in any order.
 
     Args:
         config: a frozen dataclass.
@@ -43,9 +43,14 @@ def overridden(config: Config, settings: Iterable[str] | Mapping[str, Any]) -> C
         InvalidSetting: no such field, or a value that it cannot have.
     """
     pairs = settings.items() if isinstance(settings, Mapping) else [_pair(text) for text in settings]
+    wanted: _Tree = {}
     for key, value in pairs:
-        config = _set(config, _path(config, key).split("."), value, key)
-    return config
+        *folders, name = _path(config, key).split(".")
+        place = wanted
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[name] = _Value(key, value)
+    return _changed(config, wanted)
 
 
 def to_json(config: Any) -> dict[str, Any]:
@@ -96,12 +101,31 @@ def _hint(key: str, known: list[str]) -> str:
     return close_matches(key.rpartition(".")[2], short) or "See the system's configuration: sensorium systems NAME."
 
 
-def _set(config: Any, parts: list[str], value: Any, key: str) -> Any:
-    name, *rest = parts
-    if rest:
-        return replace(config, **{name: _set(getattr(config, name), rest, value, key)})
-    hint = typing.get_type_hints(type(config))[name]
-    return replace(config, **{name: _parsed(hint, value, key) if isinstance(value, str) else _typed(hint, value, key)})
+@dataclass(frozen=True)
+class _Value:
+    """What a field is set to, and the key that the user knows it by."""
+
+    key: str
+    value: Any
+
+
+_Tree = dict[str, Any]
+
+
+def _changed(config: Any, wanted: _Tree) -> Any:
+    """``config`` with every field of ``wanted``; what is a dictionary there is a dataclass of its own."""
+    hints = typing.get_type_hints(type(config))
+    changes = {
+        name: _changed(getattr(config, name), part) if isinstance(part, dict) else _converted(hints[name], part)
+        for name, part in wanted.items()
+    }
+    return replace(config, **changes) if changes else config
+
+
+def _converted(hint: Any, wanted: _Value) -> Any:
+    if isinstance(wanted.value, str):
+        return _parsed(hint, wanted.value, wanted.key)
+    return _typed(hint, wanted.value, wanted.key)
 
 
 def _parsed(hint: Any, text: str, key: str) -> Any:

@@ -293,9 +293,7 @@ def test_the_experiment_runs_on_made_up_records(catalog: Catalog, monkeypatch: p
     scale = reproduction._Scale(
         stays=20,
         folds=(0, 1),
-        ablations=("without the density unit", "one level, all learned"),
         settings={**method.small, "patience": 0, "folds": 3},
-        plain=False,
     )
     monkeypatch.setattr(reproduction, "_QUICK", scale)
     monkeypatch.setattr(reproduction, "_REPEATS", 5)
@@ -312,9 +310,15 @@ def test_the_experiment_runs_on_made_up_records(catalog: Catalog, monkeypatch: p
     titles = [section.title for section in finding.sections]
     assert len(titles) == 4
     models = finding.sections[0].table
-    assert models["model"].to_list() == ["MVMformer", "GRU-D", "triplet Transformer", "boosted trees"]
+    assert models["model"].to_list() == [
+        "MVMformer",
+        "MVMformer, series only",
+        "GRU-D",
+        "triplet Transformer",
+        "boosted trees",
+    ]
     assert models["AUROC"].is_between(0, 1).all()
-    assert [len(section.table) for section in finding.sections[1:]] == [2, 2, 5]
+    assert [len(section.table) for section in finding.sections[1:]] == [7, 4, 5]
     assert "20 stays" in finding.sections[0].note
     assert set(finding.figures) == {"roc", "precision_recall", "missing", "graph"}
     assert finding.shown.split(".")[0] in ("yes", "no", "in part")

@@ -116,3 +116,19 @@ def test_what_another_version_saved_is_refused() -> None:
 def test_splits_are_checked(options: dict[str, Any], says: str) -> None:
     with pytest.raises(InvalidSetting, match=says):
         SplitOptions(**options)
+
+
+@dataclass(frozen=True)
+class Paired:
+    low: int = 0
+    high: int = 1
+
+    def __post_init__(self) -> None:
+        if self.low >= self.high:
+            raise InvalidSetting("low must be below high.")
+
+
+def test_settings_that_only_suit_each_other_come_in_any_order() -> None:
+    assert overridden(Paired(), ["low=5", "high=9"]) == overridden(Paired(), ["high=9", "low=5"]) == Paired(5, 9)
+    with pytest.raises(InvalidSetting, match="below"):
+        overridden(Paired(), ["low=5"])
