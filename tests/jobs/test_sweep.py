@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from sensorium.catalog import Catalog, Dataset
 from sensorium.jobs import codecs, image_metrics
 from sensorium.jobs.codecs import Picture
 from sensorium.jobs.machine_quality import balance, sweep
-from sensorium.jobs.machine_quality.cells import Measures
+from sensorium.jobs.machine_quality.cells import Cell, Measures, Subject, evaluate
 from sensorium.jobs.machine_quality.config import SweepConfig, parse_frames, parse_gops, parse_qualities
+from sensorium.jobs.machine_quality.material import to_rgb8
 from sensorium.jobs.machine_quality.plan import blocks, plan_sweep, subjects
 from sensorium.jobs.machine_quality.sweep import run_sweep, sweep_rows
 from sensorium.platform.errors import InvalidSetting, UnknownField, UnknownPlugin
@@ -76,6 +78,47 @@ def test_results_do_not_depend_on_how_the_work_was_cut(photos: Dataset, catalog:
     run_sweep(catalog, plan_sweep(catalog, config(into="rd2", block_seconds=1e-6)))
     columns = ["id", "bitstream_hash", "bytes_total", "psnr", "ssim"]
     assert catalog["rd"].select().frame().select(columns).equals(catalog["rd2"].select().frame().select(columns))
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_bitstreams_and_values_are_those_of_one_process(photos: Dataset, catalog: Catalog) -> None:
+    wanted = config(metrics=("psnr", "ssim", "vmaf"))
+    run_sweep(catalog, plan_sweep(catalog, wanted))
+    measures = Measures.open(wanted.metrics)
+    alone = []
+    for row in plan_sweep(catalog, config(into="none")).subjects.frame.iter_rows(named=True):
+        subject = Subject(row["id"], [Picture.of(to_rgb8(photos.select()[row["id"]]["image"]))], {})
+        plan = [Cell(row["hash"], codec, quality) for codec, values in GRID.items() for quality in values]
+        alone += [result.row for result in evaluate(subject, plan, measures)]
+    columns = ["id", "image_id", "bitstream_hash", "bytes_total", "psnr", "ssim", "vmaf"]
+    serial = pl.DataFrame(alone).select(columns).sort("id")
+    assert catalog["rd"].select().frame().select(columns).sort("id").equals(serial)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_frames_of_an_encoded_video_are_coded_again(catalog: Catalog, tmp_path: Path) -> None:
+    import av
+
+    with av.open(str(tmp_path / "pan.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"qp": "10"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for number in range(6):
+            picture = np.full((64, 96, 3), 40 * number, np.uint8)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    encoded = np.frombuffer((tmp_path / "pan.mp4").read_bytes(), np.uint8)
+    videos = catalog.create("videos", modality="video", attributes={"frame_rate": 25.0})
+    videos.append([{"id": "pan", "encoded": encoded}, {"id": "cut", "encoded": encoded[: len(encoded) // 2]}])
+    wanted = config(data="videos", field="encoded", frames=(2, 5), gops=(3,), qualities={"x264": (20,)})
+    report = run_sweep(catalog, plan_sweep(catalog, wanted))
+    assert (report.computed, report.errors) == (2, 1)
+    rows = {row["image_id"]: row for row in catalog["rd"].select().frame().iter_rows(named=True)}
+    assert (rows["pan"]["frames"], rows["pan"]["height"], rows["pan"]["width"]) == (3, 64, 96)
+    assert rows["cut"]["error"].startswith(("UnreadableFile", "InvalidSetting"))
+    with pytest.raises(InvalidSetting, match="--frames FIRST:END"):
+        plan_sweep(catalog, config(data="videos", field="encoded"))
 
 
 @pytest.mark.usefixtures("ray_cluster")
