@@ -269,10 +269,16 @@ class Catalog:
 
     @contextmanager
     def running(self, run: Run) -> Iterator[None]:
-        """Note that a run has begun, and, if the block raises, that it failed and why; its end is the block's to record."""
+        """Note that a run has begun, and how it ended if the block raises; a good end is the block's to record.
+
+        A run that its user interrupts is ``stopped``, any other ``failed``.
+        """
         self.record(run)
         try:
             yield
+        except KeyboardInterrupt:
+            self.record(run.ended("stopped", message="interrupted by its user"))
+            raise
         except BaseException as error:
             self.record(run.ended("failed", message=f"{type(error).__name__}: {error}"))
             raise

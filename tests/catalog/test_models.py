@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,16 @@ def test_curves_of_a_run_are_kept_and_repeated_steps_count_once(catalog: Catalog
     (row,) = catalog.runs().to_dicts()
     assert (row["state"], row["metrics"], row["files"]) == ("finished", '{"accuracy": 0.5}', ["reports/a.png"])
     assert catalog.records("another").is_empty()
+
+
+@pytest.mark.parametrize(
+    ("error", "state"), [(KeyboardInterrupt(), "stopped"), (OSError("no space left"), "failed"), (None, "running")]
+)
+def test_a_run_that_is_interrupted_is_no_failure(catalog: Catalog, error: BaseException | None, state: str) -> None:
+    with suppress(KeyboardInterrupt, OSError), catalog.running(Run("sweep", "it", {})):
+        if error is not None:
+            raise error
+    assert catalog.runs()["state"].to_list() == [state]
 
 
 def test_a_table_of_runs_of_an_older_version_is_read_and_grown(catalog: Catalog) -> None:
