@@ -48,6 +48,7 @@ rgb = Metric(
     unit="dB",
     higher_is_better=True,
     compute=_over_rgb,
+    cost=0.0005,
 )
 
 luma = Metric(
@@ -57,4 +58,5 @@ luma = Metric(
     unit="dB",
     higher_is_better=True,
     compute=_over_luma,
+    cost=0.0005,
 )

@@ -94,4 +94,5 @@ metric = Metric(
     unit="",
     higher_is_better=True,
     compute=_compute,
+    cost=0.025,
 )

@@ -21,7 +21,7 @@ from deltalake import write_deltalake
 from sensorium.catalog import Catalog, Dataset
 from sensorium.platform.tables import print_rows
 from tests.benchmarks.fits import fits, live
-from tests.benchmarks.sweeps import peer, sweep
+from tests.benchmarks.sweeps import codecs, peer, sweep
 
 ROUNDS = 5
 IMAGES, SHAPE = 400, (256, 256, 3)
@@ -154,7 +154,7 @@ def queries(folder: Path) -> None:
 
 
 def main() -> None:
-    parts = {part.__name__: part for part in (payload, commits, queries, sweep, peer, fits, live)}
+    parts = {part.__name__: part for part in (payload, commits, queries, codecs, sweep, peer, fits, live)}
     for part in [parts[name] for name in sys.argv[1:]] or parts.values():
         with tempfile.TemporaryDirectory(prefix="sensorium-bench-") as folder:
             part(Path(folder))

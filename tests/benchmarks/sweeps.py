@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from sensorium.catalog import Catalog
+from sensorium.jobs import codecs as coding
 from sensorium.jobs import image_metrics
+from sensorium.jobs.codecs import Picture
 from sensorium.jobs.machine_quality.config import SweepConfig
 from sensorium.jobs.machine_quality.sweep import plan_sweep, run_sweep
-from sensorium.jobs.subprocesses import ffmpeg
+from sensorium.jobs.subprocesses import cpu_seconds, ffmpeg
+from sensorium.platform import plugins
 from sensorium.platform.session import ray_session
 from sensorium.platform.settings import Settings
 from sensorium.platform.tables import print_rows
@@ -46,11 +49,11 @@ def sweep(folder: Path) -> None:
         {"id": f"{number}", "image": image} for number, image in enumerate(photographs(48, 384))
     )
     small = {"jpeg": tuple(range(5, 96, 6)), "x264": tuple(range(16, 50, 3))}
-    large = {**small, "x265": tuple(range(20, 48, 6))}
+    large = {**small, "x265": tuple(range(20, 48, 6)), "svt_av1": (20, 40, 60)}
     cases = {
         "first of a session": (small, ("psnr", "psnr_y", "ssim")),
         "second": (small, ("psnr", "psnr_y", "ssim")),
-        "with x265": (large, ("psnr", "psnr_y", "ssim", "gmsd")),
+        "slower codecs, VMAF": (large, ("psnr", "psnr_y", "ssim", "gmsd", "vmaf")),
     }
     rows = []
     with ray_session(Settings(cpus=2)):
@@ -62,12 +65,48 @@ def sweep(folder: Path) -> None:
             wall = time.perf_counter() - started
             over = 1e3 * (wall * 2 - report.cpu_seconds) / report.computed
             ratio = wall * 2 / report.cpu_seconds
-            rows.append([name, report.computed, f"{wall:.1f}", f"{ratio:.3f}", f"{over:.2f}"])
+            rows.append([name, f"{report.computed}", f"{wall:.1f}", f"{ratio:.3f}", f"{over:.2f}"])
             started = time.perf_counter()
             run_sweep(catalog, plan_sweep(catalog, config))
-            rows.append([f"{name}, again", 0, f"{time.perf_counter() - started:.2f}", "", ""])
+            rows.append([f"{name}, again", "0", f"{time.perf_counter() - started:.2f}", "", ""])
     sys.stdout.write("\nsweep: wall × cores / CPU of coding and metrics on 2 cores (limit: 1)\n")
     print_rows(["run", "cells", "wall, s", "ratio", "overhead a cell, ms of a core"], rows)
+
+
+def codecs(folder: Path) -> None:
+    """CPU time of every codec and metric a megapixel, on photographs of 512 x 512 at the middle of each scale."""
+    pictures = [Picture.of(image) for image in photographs(3)]
+    area = sum(picture.rgb.shape[0] * picture.rgb.shape[1] for picture in pictures) / 1e6
+    rows = []
+    for name in plugins.names(coding.GROUP):
+        codec = coding.get(name)
+        quality = (codec.best + codec.worst) // 2
+        codec.encode(pictures[0], quality)
+        started = cpu_seconds()
+        coded = [codec.encode(picture, quality) for picture in pictures]
+        encoded_at = cpu_seconds()
+        for one, picture in zip(coded, pictures, strict=True):
+            codec.decode(one.data, picture.size)
+        encode, decode = (encoded_at - started) / area, (cpu_seconds() - encoded_at) / area
+        rows.append([name, f"{quality}", f"{encode:.3f}", f"{decode:.3f}", f"{encode + decode:.3f}", f"{codec.cost:g}"])
+    sys.stdout.write("\ncodecs: CPU seconds a megapixel, and what a sweep assumes before it knows\n")
+    print_rows(["codec", "quality", "encode", "decode", "together", "assumed"], rows)
+    rows = []
+    for name in plugins.names(image_metrics.GROUP):
+        metric, picture = image_metrics.get(name), pictures[0].rgb
+        distorted = [np.roll(picture, number + 1, axis=0) for number in range(6)]
+        metric.compute(picture, distorted[0])
+        started = cpu_seconds()
+        for one in distorted:
+            metric.compute(picture, one)
+        single = (cpu_seconds() - started) / len(distorted) / picture.size * 3e6
+        started = cpu_seconds()
+        if metric.many is not None:
+            metric.many(picture, distorted)
+        together = (cpu_seconds() - started) / len(distorted) / picture.size * 3e6
+        rows.append([name, f"{single:.4f}", f"{together:.4f}" if metric.many else "", f"{metric.cost:g}"])
+    sys.stdout.write("\nmetrics: CPU seconds a megapixel, one pair at a time and six of one reference together\n")
+    print_rows(["metric", "single", "together", "assumed"], rows)
 
 
 def peer(folder: Path) -> None:
