@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+
+# Two processes of tests share two cores: teams of compute threads in each would wait for one another.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -16,6 +21,19 @@ ROOT = Path(__file__).resolve().parent.parent
 
 hypothesis_settings.register_profile("sensorium", deadline=None, print_blob=True)
 hypothesis_settings.load_profile("sensorium")
+
+
+#: files whose tests start Ray, or other things that fill both cores, besides those that use the shared session
+_HEAVY = ("end_to_end", "test_session.py", "test_crash_safety.py", "test_wheel.py", "test_reproduction.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For ``--dist loadgroup``: a file stays in one process, and all files with heavy tests in the same one."""
+    heavy = {item.path for item in items if "ray_cluster" in getattr(item, "fixturenames", ())}
+    heavy |= {item.path for item in items if any(name in item.path.parts or item.path.name == name for name in _HEAVY)}
+    for item in items:
+        group = "heavy" if item.path in heavy else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(autouse=True)

@@ -202,7 +202,7 @@ def test_verbose_shows_the_trace_and_ends_with_the_line(run: Run, lake: str, fla
         ("systems machine_qualty", "there is no system 'machine_qualty'. Did you mean 'machine_quality'?"),
         ("--lake s4://bucket catalog list", "no storage is known for s4://"),
         ("sweep machine_quality --data dogs --into rows", "no data set 'dogs'"),
-        ("sweep machine_quality --data cats --into rows --codecs jpg", "Did you mean 'jpeg'?"),
+        ("sweep machine_quality --data cats --into rows --codecs jpg", "Did you mean 'jpeg' or"),
     ],
 )
 def test_users_mistake_is_one_line_and_exit_code_2(run: Run, lake: str, line: str, told: str) -> None:

@@ -43,6 +43,7 @@ OURS = {
     errors.StorageError,
     errors.CommitConflict,
     errors.CorruptData,
+    errors.ProgramFailed,
     errors.WorkerFailed,
 }
 STOPPED = {errors.FitStopped}
