@@ -159,6 +159,10 @@ def plan_sweep(catalog: Catalog, config: SweepConfig) -> SweepPlan:
 def subjects(dataset: Dataset, config: SweepConfig, measures: Measures) -> Subjects:
     """What of a data set is coded. Reads no payload."""
     labels = tuple(dict.fromkeys(name for task, _ in measures.tasks for name in task.fields if name in dataset.fields))
+    if labels and config.tile:
+        raise InvalidSetting(
+            f"tasks look at {', '.join(labels)} of whole pictures: leave --tile out, or the tasks that need labels."
+        )
     field = config.field or _first_pictures(dataset)
     selection = dataset.select(config.where or None, fields=list(dict.fromkeys([field, *labels])))
     layout = _layout(selection, field, config)
