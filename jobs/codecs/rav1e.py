@@ -13,17 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from sensorium.jobs import colour
-from sensorium.jobs.codecs import ClipCoder, Codec, Encoded, Picture, _av, _ffmpeg, _obu
+from sensorium.jobs.codecs import ClipCoder, Codec, Encoded, Picture, _av, _av1, _ffmpeg, _obu
 
 __all__ = ["codec"]
 
 _SPEED = "8"
 _PARAMETERS = "threads=1"
-#: The smallest side that rav1e takes for a clip, and the longest that AV1's sequence header holds.
-_SHORTEST, _LONGEST = 16, 65_535
+#: The longest side that AV1's sequence header holds.
+_LONGEST = 65_535
 
 
 def _encode(picture: Picture, quality: int) -> Encoded:
@@ -34,21 +32,11 @@ def _encode_clip(pictures: Sequence[Picture], quality: int, gop: int) -> Encoded
     codec.check_quality(quality)
     _av.check_clip([picture.planes for picture in pictures], gop)
     _av.check_sides("rav1e", pictures[0].size, _LONGEST)
-    size = _av.even(pictures[0].size, least=_SHORTEST)
+    size = _av1.coded_size(pictures[0].size)
     frames = [_av.padded(picture.planes, size) for picture in pictures]
     options = ["-qp", str(quality), "-speed", _SPEED, "-rav1e-params", _PARAMETERS]
     data = _ffmpeg.encode(frames, "librav1e", [*options, "-g", str(gop), "-keyint_min", str(gop)], "obu")
     return Encoded(data, _obu.payload(data))
-
-
-def _decode(data: bytes, size: tuple[int, int]) -> np.ndarray:
-    (image,) = _decode_clip(data, size, 1)
-    return image
-
-
-def _decode_clip(data: bytes, size: tuple[int, int], count: int) -> list[np.ndarray]:
-    coded = _av.even(size, least=_SHORTEST)
-    return [colour.to_rgb(planes) for planes in _av.decode_clip("libdav1d", data, size, count, coded=coded)]
 
 
 def _version() -> str:
@@ -64,11 +52,11 @@ codec = Codec(
     arguments=f"speed={_SPEED}:{_PARAMETERS}:g=1; {colour.DEFINITION}",
     version=_version,
     encode=_encode,
-    decode=_decode,
+    decode=_av1.decode,
     cost=0.95,
     clips=ClipCoder(
         encode=_encode_clip,
-        decode=_decode_clip,
+        decode=_av1.decode_clip,
         arguments=f"speed={_SPEED}:{_PARAMETERS}:keyint_min=GOP, frames in rav1e's pyramid; {colour.DEFINITION}",
     ),
 )

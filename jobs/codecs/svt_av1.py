@@ -16,18 +16,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-import numpy as np
-
 from sensorium.jobs import colour
-from sensorium.jobs.codecs import ClipCoder, Codec, Encoded, Picture, _av, _obu
+from sensorium.jobs.codecs import ClipCoder, Codec, Encoded, Picture, _av, _av1, _obu
 
 __all__ = ["codec"]
 
 _PRESET = "8"
 _PARAMETERS = "lp=1:aq-mode=0:use-fixed-qindex-offsets=1:enable-tf=0:scd=0"
 
-#: The sides that SVT-AV1 takes.
-_SHORTEST, _LONGEST = 16, 16_384
+#: The longest side that SVT-AV1 takes.
+_LONGEST = 16_384
 
 
 def _encode(picture: Picture, quality: int) -> Encoded:
@@ -38,7 +36,7 @@ def _encode_clip(pictures: Sequence[Picture], quality: int, gop: int) -> Encoded
     codec.check_quality(quality)
     _av.check_clip([picture.planes for picture in pictures], gop)
     _av.check_sides("SVT-AV1", pictures[0].size, _LONGEST)
-    size = _av.even(pictures[0].size, least=_SHORTEST)
+    size = _av1.coded_size(pictures[0].size)
     _hush()
     options = {"preset": _PRESET, "crf": str(quality), "g": str(gop), "svtav1-params": _PARAMETERS}
     data = _av.encode_clip("libsvtav1", [_av.padded(picture.planes, size) for picture in pictures], options)
@@ -48,16 +46,6 @@ def _encode_clip(pictures: Sequence[Picture], quality: int, gop: int) -> Encoded
 def _hush() -> None:
     """Let SVT-AV1 print fatal faults only; it takes this from the environment, unless the user has said otherwise."""
     os.environ.setdefault("SVT_LOG", "0")
-
-
-def _decode(data: bytes, size: tuple[int, int]) -> np.ndarray:
-    (image,) = _decode_clip(data, size, 1)
-    return image
-
-
-def _decode_clip(data: bytes, size: tuple[int, int], count: int) -> list[np.ndarray]:
-    coded = _av.even(size, least=_SHORTEST)
-    return [colour.to_rgb(planes) for planes in _av.decode_clip("libdav1d", data, size, count, coded=coded)]
 
 
 def _version() -> str:
@@ -73,11 +61,11 @@ codec = Codec(
     arguments=f"preset={_PRESET}:{_PARAMETERS}:g=1; {colour.DEFINITION}",
     version=_version,
     encode=_encode,
-    decode=_decode,
+    decode=_av1.decode,
     cost=0.15,
     clips=ClipCoder(
         encode=_encode_clip,
-        decode=_decode_clip,
+        decode=_av1.decode_clip,
         arguments=f"preset={_PRESET}:{_PARAMETERS}, one quantiser in all layers of the pyramid; {colour.DEFINITION}",
     ),
 )

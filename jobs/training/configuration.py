@@ -50,7 +50,8 @@ def overridden(config: Config, settings: Iterable[str] | Mapping[str, Any]) -> C
         for folder in folders:
             place = place.setdefault(folder, {})
         place[name] = _Value(key, value)
-    return _changed(config, wanted)
+    changed: Config = _changed(config, wanted)
+    return changed
 
 
 def to_json(config: Any) -> dict[str, Any]:
