@@ -20,7 +20,7 @@ from sensorium.jobs.clinical_series import drawing
 from sensorium.jobs.clinical_series.comparison import DRAWS, SHARES, Looked, look
 from sensorium.jobs.clinical_series.config import STATICS, ClinicalConfig
 from sensorium.jobs.training.configuration import overridden
-from sensorium.jobs.training.fit import CrossValidation, FitRequest, cross_validate
+from sensorium.jobs.training.fit import CrossValidation, FitRequest
 from sensorium.jobs.training.measures import Figure, Statistic, Weights, auprc, auroc, with_intervals
 from sensorium.jobs.training.method import png
 from sensorium.jobs.training.reproduction import Finding, Reproduction, Section
@@ -231,9 +231,7 @@ def _fitted(request: Reproduction, scale: _Scale) -> _Experiment:
                 chosen = overridden(config, {**settings, "fit.seed": seed, "split.seed": seed})
                 asked = FitRequest("clinical_series", str(source), chosen, where=where)
                 after = look if name in (*_MODELS, _PLAIN) else None
-                done = cross_validate(
-                    request.catalog, asked, request.settings, only=request.only(scale.folds), after=after
-                )
+                done = request.cross_validate(asked, scale.folds, after=after)
                 for model, predictions in _predictions(name, done, seed * config.split.folds).items():
                     found.setdefault(model, []).append(predictions)
                 if name == _OURS:

@@ -21,7 +21,7 @@ from sensorium.jobs.eeg_obesity.config import EegConfig
 from sensorium.jobs.eeg_obesity.impurity import first_quartile
 from sensorium.jobs.eeg_obesity.method import statistics
 from sensorium.jobs.training.configuration import overridden
-from sensorium.jobs.training.fit import CrossValidation, FitRequest, cross_validate
+from sensorium.jobs.training.fit import CrossValidation, FitRequest
 from sensorium.jobs.training.measures import Figure, Statistic, Weights, with_intervals
 from sensorium.jobs.training.reproduction import Finding, Reproduction, Section
 from sensorium.platform.errors import InvalidSetting, UserError
@@ -150,7 +150,7 @@ def _fitted(request: Reproduction) -> _Experiment:
             for architecture, name in _NAMES.items():
                 chosen = _seeded(config, architecture, seed)
                 asked = FitRequest("eeg_obesity", str(source), chosen)
-                done = cross_validate(request.catalog, asked, request.settings, only=request.only(), after=look)
+                done = request.cross_validate(asked, after=look)
                 groups.update(done.rows.select("id", "group").iter_rows())
                 looked[name] += [done.extras[fold] for fold in sorted(done.extras)]
                 for key, part in _rows_of(name, done, groups, seed * config.split.folds):

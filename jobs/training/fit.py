@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -16,7 +18,7 @@ from sensorium.catalog.declaration import Source
 from sensorium.catalog.lineage import Run, environment
 from sensorium.catalog.models import Model, ModelDraft
 from sensorium.jobs.training import configuration, drawing, launch, worker
-from sensorium.jobs.training.checkpoints import Checkpoints, from_bytes, restore_modules
+from sensorium.jobs.training.checkpoints import FOLDER, Checkpoints, from_bytes, restore_modules
 from sensorium.jobs.training.folds import k_folds, split_frame
 from sensorium.jobs.training.measures import Figure, plain, plain_figures
 from sensorium.jobs.training.method import Fitted, Method, check_data, method_of, png, ready
@@ -39,9 +41,12 @@ if TYPE_CHECKING:
     from sensorium.catalog.lake import Catalog
     from sensorium.platform.settings import Settings
 
-__all__ = ["CrossValidation", "FitReport", "FitRequest", "cross_validate", "fit", "prepared", "resume"]
+__all__ = ["CrossValidation", "FitReport", "FitRequest", "cross_validate", "fit", "forget", "prepared", "resume"]
 
 logger = logging.getLogger(__name__)
+
+#: of this process, for what no other process may take up
+_PROCESS = secrets.token_hex(4)
 
 
 @dataclass(frozen=True)
@@ -359,6 +364,7 @@ def cross_validate(
     only: Sequence[int] = (),
     after: Callable[[Job], Any] | None = None,
     parallel: bool = True,
+    keep: str = "",
 ) -> CrossValidation:
     """Fit and measure once per fold, folds side by side as Ray tasks; saves no model.
 
@@ -371,6 +377,8 @@ def cross_validate(
         after: called where a fold was fitted, with its job: for what an experiment wants to know besides. An importable
             function; see :func:`.worker.finished`.
         parallel: False runs them one after another in this process.
+        keep: a name under which the folds' checkpoints stay in the lake when this is over, however it ended: the same call
+            of the same code, with the same name, goes on where it was. :func:`forget` removes them.
     """
     if request.workers:
         raise InvalidSetting("folds run side by side, each in a task of its own: leave --workers out.")
@@ -387,7 +395,7 @@ def cross_validate(
     jobs = []
     chosen = {number: splits[number] for number in only or range(len(splits))}
     for number, split in chosen.items():
-        name = f"{run.id}-fold-{number}"
+        name = f"{_kept_name(keep, request, source) if keep else run.id}-fold-{number}"
         worker.put_split(catalog.storage, name, split)
         jobs.append(Job(catalog.storage, request.system, plain, dataset.name, dataset.version, name))
     recorder = Recorder(RunRecords(catalog.storage, run, request.track, _tracked(request, run)))
@@ -399,9 +407,26 @@ def cross_validate(
         recorder.finish(run.ended(state, message=f"{type(error).__name__}: {error}"))
         raise
     finally:
-        for job in jobs:
+        for job in jobs if not keep else ():
             Checkpoints(catalog.storage, job.run).remove()
     return result
+
+
+def _kept_name(keep: str, request: FitRequest, source: Source) -> str:
+    """A folder's name that is the same for the same call of the same code on the same data, and for no other."""
+    made = environment()
+    code = made.get("commit") or made["sensorium"]
+    if code.endswith("+"):  # changed code that has no name: of use to this process only
+        code = f"{code}{_PROCESS}"
+    text = json.dumps([request.record(), str(source), code], sort_keys=True)
+    return f"{keep}-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
+
+
+def forget(catalog: Catalog, keep: str) -> None:
+    """Remove what cross-validations kept under a name."""
+    for run in catalog.storage.folders(FOLDER):
+        if run.startswith(f"{keep}-"):
+            Checkpoints(catalog.storage, run).remove()
 
 
 def _folds_done(

@@ -18,6 +18,7 @@ from sensorium.platform.tables import json_text, markdown
 
 if TYPE_CHECKING:
     from sensorium.catalog.lake import Catalog
+    from sensorium.jobs.training.fit import CrossValidation, FitRequest
     from sensorium.platform.settings import Settings
 
 __all__ = ["Finding", "Reproduced", "Reproduction", "Section", "reproduce"]
@@ -48,6 +49,20 @@ class Reproduction:
     def only(self, folds: Sequence[int] = ()) -> tuple[int, ...]:
         """Numbers of the folds to run, where the experiment would run ``folds`` (all of them where it names none)."""
         return tuple(range(self.folds)) if self.folds else tuple(folds)
+
+    def cross_validate(self, asked: FitRequest, only: Sequence[int] = (), **more: Any) -> CrossValidation:
+        """Cross-validate as :func:`.fit.cross_validate` does; an experiment that is stopped goes on at its folds.
+
+        Args:
+            asked: what is fitted.
+            only: folds that the experiment would run; all of them where it names none.
+            more: see there.
+        """
+        from sensorium.jobs.training.fit import cross_validate
+
+        return cross_validate(
+            self.catalog, asked, self.settings, only=self.only(only), keep=_kept(asked.system), **more
+        )
 
     def differences(self) -> dict[str, Any]:
         """What the run's record says of a request that is not the whole experiment."""
@@ -116,6 +131,8 @@ class Reproduced:
 
 def reproduce(system: str, request: Reproduction) -> Reproduced:
     """Run the experiment of a system and write its report into the lake."""
+    from sensorium.jobs.training.fit import forget
+
     experiment: Callable[[Reproduction], Finding] = systems.get(system).operation("reproduce")
     mode = "quick" if request.quick else "full"
     run = Run("reproduce", system, {"mode": mode, **request.differences()})
@@ -123,6 +140,7 @@ def reproduce(system: str, request: Reproduction) -> Reproduced:
     with request.catalog.running(run):
         finding = experiment(request)
     seconds = time.monotonic() - started
+    forget(request.catalog, _kept(system))
     text = _markdown(request.command(system), finding, seconds)
     place = ("reports", system, mode)
     storage = request.catalog.storage
@@ -137,6 +155,11 @@ def reproduce(system: str, request: Reproduction) -> Reproduced:
     done = run.ended("finished", metrics={"shown": finding.shown, "seconds": seconds}, files=files)
     request.catalog.record(done)
     return Reproduced(run.id, finding, storage.at_path(*place), text)
+
+
+def _kept(system: str) -> str:
+    """The name under which an experiment keeps its folds until it is over."""
+    return f"reproduce-{system}"
 
 
 def _markdown(command: str, finding: Finding, seconds: float) -> str:

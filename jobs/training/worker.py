@@ -125,8 +125,14 @@ def train(
     curves: Curves | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
 ) -> Outcome:
-    """Fit, from the newest checkpoint of the run if there is one; weights, scores and outcome lie in the run's folder."""
+    """Fit, from the newest checkpoint of the run if there is one; weights, scores and outcome lie in the run's folder.
+
+    A run that is done already is left as it is.
+    """
     clock = _Clock()
+    ended = _read(job.lake.below(stored.FOLDER, job.run), _OUTCOME)
+    if ended:
+        return Outcome(**json.loads(ended))
     method = method_of(job.system)
     config = configuration.from_json(method.config, job.configuration)
     split = read_split(job.lake, job.run)

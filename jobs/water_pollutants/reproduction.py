@@ -13,7 +13,7 @@ from sensorium.catalog.dataset import Dataset
 from sensorium.catalog.declaration import Source
 from sensorium.jobs.training import drawing
 from sensorium.jobs.training.configuration import overridden
-from sensorium.jobs.training.fit import CrossValidation, FitRequest, confusion_matrix, cross_validate
+from sensorium.jobs.training.fit import CrossValidation, FitRequest, confusion_matrix
 from sensorium.jobs.training.method import png
 from sensorium.jobs.training.reproduction import Finding, Reproduction, Section
 from sensorium.jobs.water_pollutants import simulator
@@ -89,7 +89,7 @@ def _water(request: Reproduction, source: Source, network: str, scale: _Scale, s
         {"network": network, **_LEARNING[network], "stride": scale.stride, "epochs": scale.epochs, "fit.seed": seed},
     )
     wanted = FitRequest("water_pollutants", str(source), overridden(config, request.changes))
-    return cross_validate(request.catalog, wanted, request.settings, only=request.only())
+    return request.cross_validate(wanted)
 
 
 def _line(name: str, results: Sequence[CrossValidation]) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def _gas(request: Reproduction, source: Source, scale: _Scale) -> Section:
             },
         )
         wanted = FitRequest("water_pollutants", str(source), overridden(config, request.changes))
-        result = cross_validate(request.catalog, wanted, request.settings, only=request.only())
+        result = request.cross_validate(wanted)
         folds = result.folds["accuracy"].to_numpy()
         figure = result.figures["accuracy"]
         lines.append(

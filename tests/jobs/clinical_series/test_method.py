@@ -25,6 +25,7 @@ from sensorium.jobs.clinical_series.data import RecordPool, batch_of, checked, p
 from sensorium.jobs.clinical_series.example import records
 from sensorium.jobs.clinical_series.method import method, probabilities
 from sensorium.jobs.clinical_series.ragged import RaggedBatch, collate
+from sensorium.jobs.training import fit as fitting
 from sensorium.jobs.training.checkpoints import from_bytes
 from sensorium.jobs.training.configuration import overridden
 from sensorium.jobs.training.fit import FitReport, FitRequest, cross_validate, fit
@@ -302,7 +303,7 @@ def test_the_experiment_runs_on_made_up_records(catalog: Catalog, monkeypatch: p
     def alone(*given: Any, **named: Any) -> Any:
         return in_process(*given, **named, parallel=False)
 
-    monkeypatch.setattr(reproduction, "cross_validate", alone)
+    monkeypatch.setattr(fitting, "cross_validate", alone)
     monkeypatch.setattr(reproduction, "ray_session", lambda settings: nullcontext())
     samples, attributes = stays()
     catalog.create("stays", modality="series", attributes=attributes).append(samples)

@@ -20,6 +20,7 @@ from sensorium.jobs.eeg_obesity.comparison import Looked, _Part, classifiers
 from sensorium.jobs.eeg_obesity.config import EegConfig
 from sensorium.jobs.eeg_obesity.method import method, score_row
 from sensorium.jobs.eeg_obesity.simulation import recordings
+from sensorium.jobs.training import fit as fitting
 from sensorium.jobs.training.fit import cross_validate
 from sensorium.jobs.training.method import Fitted
 from sensorium.jobs.training.reproduction import Reproduction
@@ -175,7 +176,7 @@ def test_the_whole_experiment(catalog: Catalog, monkeypatch: pytest.MonkeyPatch)
     small = {**method.small, "split.folds": 2, "split.validation": 0.5, "boosts": 2, "trees": 3}
     monkeypatch.setattr(reproduction, "_QUICK", small)
     monkeypatch.setattr(reproduction, "ray_session", lambda settings: contextlib.nullcontext())
-    monkeypatch.setattr(reproduction, "cross_validate", functools.partial(cross_validate, parallel=False))
+    monkeypatch.setattr(fitting, "cross_validate", functools.partial(cross_validate, parallel=False))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     finding = reproduction.reproduce(Reproduction(filled(catalog), Settings(), quick=True, data="eeg"))

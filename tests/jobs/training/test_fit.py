@@ -20,9 +20,9 @@ from wandb_files import read_run
 
 from sensorium.catalog import Catalog
 from sensorium.jobs.training import fit as fitting
-from sensorium.jobs.training import prediction
+from sensorium.jobs.training import prediction, worker
 from sensorium.jobs.training.configuration import overridden
-from sensorium.jobs.training.fit import FitRequest, cross_validate, fit, resume
+from sensorium.jobs.training.fit import FitRequest, cross_validate, fit, forget, resume
 from sensorium.jobs.training.folds import Split
 from sensorium.jobs.training.method import load_model
 from sensorium.jobs.training.recipe import Moment, Phase, Recipe, Update, Workspace
@@ -243,6 +243,35 @@ def test_folds_measure_each_sample_once(waves: Catalog) -> None:
     run = waves.runs().row(0, named=True)
     assert (run["kind"], run["state"]) == ("cross_validation", "finished")
     assert json.loads(run["metrics"])["accuracy"]["mean"] == summary["mean"]
+
+
+def test_folds_that_are_kept_are_not_fitted_again(waves: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cross-validation that is stopped goes on at the fold where it was, to the same figures."""
+    whole = cross_validate(waves, request("epochs=2"), SETTINGS, folds=3, parallel=False)
+    trained: list[str] = []
+    train = worker.run_phase
+
+    def counted(*given: Any, **named: Any) -> Any:
+        trained.append("phase")
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return train(*given, **named)
+
+    monkeypatch.setattr(worker, "run_phase", counted)
+    monkeypatch.setattr(fitting, "_PROCESS", "")
+    asked = {"folds": 3, "parallel": False, "keep": "experiment"}
+    with pytest.raises(KeyboardInterrupt):
+        cross_validate(waves, request("epochs=2"), SETTINGS, **asked)
+    done = cross_validate(waves, request("epochs=2"), SETTINGS, **asked)
+    assert len(trained) == 4  # three folds, and the one that was stopped once more
+    assert done.rows.equals(whole.rows)
+    cross_validate(waves, request("epochs=2"), SETTINGS, **asked)
+    assert len(trained) == 4
+    cross_validate(waves, request("epochs=1"), SETTINGS, **asked)
+    assert len(trained) == 7  # another configuration, other folds
+    assert waves.storage.folders("checkpoints")
+    forget(waves, "experiment")
+    assert not waves.storage.folders("checkpoints")
 
 
 def test_some_folds_only(waves: Catalog) -> None:
