@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from sensorium.catalog.cli import open_catalog
+from sensorium.jobs.machine_quality.report.command import report
 from sensorium.platform import plugins
 from sensorium.platform.cli import state
 from sensorium.platform.systems import GROUP, System, get
@@ -19,15 +20,20 @@ __all__ = ["sweep", "systems"]
 
 
 def _offering(operation: str) -> type[TyperGroup]:
-    """A command group whose members are the systems that offer ``operation``; their functions are the commands."""
+    """A command group whose members are the systems that offer ``operation``, behind commands of its own.
+
+    The systems' functions are the commands.
+    """
 
     class Offering(TyperGroup):
-        def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is click's
-            return [name for name in plugins.names(GROUP) if operation in get(name).operations]
+        def list_commands(self, ctx: Any) -> list[str]:
+            own = super().list_commands(ctx)
+            return [*own, *(name for name in plugins.names(GROUP) if operation in get(name).operations)]
 
         def get_command(self, ctx: Any, cmd_name: str) -> Any:
-            if cmd_name not in self.list_commands(ctx):
-                return None
+            own = super().get_command(ctx, cmd_name)
+            if own is not None or cmd_name not in self.list_commands(ctx):
+                return own
             single = typer.Typer(add_completion=False)
             single.command(name=cmd_name)(get(cmd_name).operation(operation))
             command = typer.main.get_command(single)
@@ -44,7 +50,10 @@ sweep = typer.Typer(
 
 @sweep.callback()
 def _sweep() -> None:
-    """Run a system over every sample and setting, on Ray Data, resumable."""
+    """Run a system over every sample and setting, on Ray, resumable; report on what came of it."""
+
+
+sweep.command("report")(report)
 
 
 systems = typer.Typer(

@@ -6,10 +6,7 @@ pixel of payload.
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +17,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from sensorium.jobs import codecs, image_metrics
+from sensorium.jobs import codecs
+from sensorium.jobs.machine_quality.report.bjontegaard import BDRate, bd_rate, pareto
+from sensorium.jobs.machine_quality.report.numbers import comparable, find, numbers
+from sensorium.jobs.machine_quality.report.numbers import definitions as metric_definitions
 from sensorium.platform import plugins
-from sensorium.platform.errors import InvalidSample, InvalidSetting, close_matches
+from sensorium.platform.errors import InvalidSetting, close_matches
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,18 +31,18 @@ __all__ = [
     "BDRate",
     "bd_rate",
     "bd_rates",
+    "codec_label",
+    "curves_figure",
     "image_curves",
     "mean_curves",
     "metric_definitions",
     "pareto",
     "plot",
+    "styles",
     "summary_table",
 ]
 
 _RATE = "bits_per_pixel"
-
-#: Fewest points of a curve that :func:`bd_rate` takes, after dominated points are left out.
-_FEWEST_POINTS = 3
 
 # The figure: colours that stay apart for colour-blind readers (Okabe and Ito, 2008) and marks that do in print.
 _STYLES = [
@@ -53,6 +53,11 @@ _STYLES = [
     ("#E69F00", "v"),
     ("#56B4E9", "P"),
     ("#000000", "X"),
+    ("#7B3294", "<"),
+    ("#8C6D31", ">"),
+    ("#7F7F7F", "h"),
+    ("#A50026", "p"),
+    ("#1B7837", "*"),
 ]
 _PANEL = (4.8, 4.2)  # inches
 _DPI = 150
@@ -60,54 +65,17 @@ _FAINT_CURVES = 24
 _WIDE_RANGE = 200
 
 
-@dataclass(frozen=True)
-class BDRate:
-    """How much more or less rate one codec needs for the same quality.
-
-    Attributes:
-        percent: mean difference in rate; -50 is half the reference's rate. NaN where it cannot be told.
-        overlap: the range of quality that both curves cover, as a part of the smaller of their two ranges; 0 to 1.
-        reason: why ``percent`` is NaN; otherwise None.
-    """
-
-    percent: float
-    overlap: float
-    reason: str | None = None
-
-
-def metric_definitions(frame: pl.DataFrame) -> dict[str, str]:
-    """The metrics of a sweep's rows with their definitions, by name.
-
-    Raises:
-        InvalidSample: the rows mix definitions of one metric, or settings or versions of one codec: values that must
-            not be compared as if they were of one kind.
-    """
-    definitions: dict[str, str] = {}
-    for text in sorted(frame["metric_definitions"].unique()):
-        for name, definition in json.loads(text).items():
-            if definitions.setdefault(name, definition) != definition:
-                raise InvalidSample(
-                    f"these rows hold metric {name!r} in two definitions, {definitions[name]!r} and {definition!r}. "
-                    "Select one of them by metric_definitions."
-                )
-    for column in ("encoder_arguments", "codec_version"):
-        mixed = frame.group_by("codec").agg(pl.col(column).unique().sort()).filter(pl.col(column).list.len() > 1)
-        if mixed.height:
-            codec, values = mixed.sort("codec").row(0)
-            raise InvalidSample(f"these rows hold codec {codec!r} with several {column}: {values}. Select one of them.")
-    return dict(sorted(definitions.items()))
-
-
 def image_curves(frame: pl.DataFrame, metric: str) -> pl.DataFrame:
     """The points of every image's curve: ``codec, image_id, quality, bits_per_pixel`` and the metric, in order of rate.
 
-    Failed cells are left out.
+    ``metric`` may be any number of a cell, a task's too. Failed cells are left out; codecs and images are those of
+    :func:`.report.numbers.comparable`: a codec with several GOPs is several, an image in tiles as many images.
 
     Raises:
         InvalidSetting: the rows have no such metric.
     """
-    if metric not in metric_definitions(frame):
-        raise InvalidSetting(f"no metric {metric!r} in this sweep. {close_matches(metric, metric_definitions(frame))}")
+    frame = comparable(frame)
+    find(metric, numbers(frame))
     good = frame.filter(pl.col("error").is_null() & pl.col(metric).is_not_null())
     columns = ["codec", "image_id", "quality", _RATE, metric]
     return good.select(columns).unique(["codec", "image_id", "quality"]).sort("codec", "image_id", _RATE, "quality")
@@ -131,101 +99,6 @@ def mean_curves(frame: pl.DataFrame, metric: str) -> pl.DataFrame:
     return means.sort("codec", _RATE, "quality")
 
 
-def pareto(rate: np.ndarray, quality: np.ndarray) -> np.ndarray:
-    """Indices of the points [N] that no other point beats, in order of rate.
-
-    A point is beaten by one of no higher rate and no lower quality. What is left rises strictly in both: real curves do
-    not always (x264 spends more bytes at QP 1 than on lossless coding).
-    """
-    order = np.lexsort((-quality, rate))
-    before = np.concatenate([[-np.inf], np.maximum.accumulate(quality[order])[:-1]])
-    kept: np.ndarray = order[quality[order] > before]
-    return kept
-
-
-def bd_rate(
-    reference: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], *, min_overlap: float = 0.5
-) -> BDRate:
-    """Bjontegaard's mean difference in rate of ``test`` against ``reference``.
-
-    G. Bjontegaard, "Calculation of average PSNR differences between RD-curves", ITU-T VCEG-M33, 2001. Log rate is a
-    function of quality, interpolated by monotone piecewise cubics rather than by one cubic over all points, as in the
-    common test conditions of the video groups since HEVC, and averaged over the range of quality that both cover.
-    Points that others beat are left out first (:func:`pareto`).
-
-    Args:
-        reference: rates [N], greater than 0, and qualities [N], higher is better; points in any order.
-        test: likewise.
-        min_overlap: least ``overlap`` for an answer; below, a curve's end would speak for the whole.
-    """
-    curves = [_as_curve(*curve) for curve in (reference, test)]
-    if min(len(quality) for quality, _ in curves) < _FEWEST_POINTS:
-        sizes = " and ".join(str(len(quality)) for quality, _ in curves)
-        return BDRate(math.nan, 0.0, f"at least {_FEWEST_POINTS} points a curve are needed; there are {sizes}")
-    low = max(quality[0] for quality, _ in curves)
-    high = min(quality[-1] for quality, _ in curves)
-    overlap = max(0.0, float((high - low) / min(quality[-1] - quality[0] for quality, _ in curves)))
-    if overlap <= 0 or overlap < min_overlap:
-        return BDRate(
-            math.nan, overlap, f"the curves share {overlap:.0%} of the shorter's range; needed {min_overlap:.0%}"
-        )
-    base, other = (_pchip_integral(quality, log_rate, low, high) for quality, log_rate in curves)
-    return BDRate(100 * math.expm1((other - base) / (high - low)), overlap)
-
-
-def _as_curve(rate: np.ndarray, quality: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Quality, strictly rising, and natural logarithm of rate, of the points worth keeping."""
-    rate, quality = np.asarray(rate, np.float64), np.asarray(quality, np.float64)
-    usable = (rate > 0) & np.isfinite(rate) & np.isfinite(quality)
-    rate, quality = rate[usable], quality[usable]
-    kept = pareto(rate, quality)
-    return quality[kept], np.log(rate[kept])
-
-
-def _pchip_slopes(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Derivatives [N] at the knots of the monotone cubic through (x, y), N >= 3.
-
-    F. N. Fritsch, J. Butland, "A method for constructing local monotone piecewise cubic interpolants", SIAM J. Sci.
-    Stat. Comput. 5(2), 1984: a weighted harmonic mean of the neighbouring slopes inside, 0 where they differ in sign,
-    and at the ends the derivative of a parabola through three points, kept from overshooting.
-    """
-    step = np.diff(x)
-    slope = np.diff(y) / step
-    left, right = slope[:-1], slope[1:]
-    weight_left, weight_right = 2 * step[1:] + step[:-1], step[1:] + 2 * step[:-1]
-    same = left * right > 0
-    safe_left, safe_right = np.where(same, left, 1.0), np.where(same, right, 1.0)
-    inner = np.where(same, (weight_left + weight_right) / (weight_left / safe_left + weight_right / safe_right), 0.0)
-    return np.concatenate([[_end_slope(step, slope)], inner, [_end_slope(step[::-1], slope[::-1])]])
-
-
-def _end_slope(step: np.ndarray, slope: np.ndarray) -> float:
-    derivative = ((2 * step[0] + step[1]) * slope[0] - step[0] * slope[1]) / (step[0] + step[1])
-    if derivative * slope[0] <= 0:
-        return 0.0
-    if slope[0] * slope[1] <= 0 and abs(derivative) > 3 * abs(slope[0]):
-        return float(3 * slope[0])
-    return float(derivative)
-
-
-def _pchip_integral(x: np.ndarray, y: np.ndarray, low: float, high: float) -> float:
-    """Integral from ``low`` to ``high``, both within ``x``, of the monotone cubic through (x, y)."""
-    step = np.diff(x)
-    slope = np.diff(y) / step
-    slopes = _pchip_slopes(x, y)
-    start, end = slopes[:-1], slopes[1:]
-    square = (3 * slope - 2 * start - end) / step
-    cube = (start + end - 2 * slope) / step**2
-    first = np.clip(low - x[:-1], 0, step)  # the part of each piece that counts, from its left knot
-    last = np.clip(high - x[:-1], 0, step)
-
-    def antiderivative(t: np.ndarray) -> np.ndarray:
-        area: np.ndarray = t * (y[:-1] + t * (start / 2 + t * (square / 3 + t * cube / 4)))
-        return area
-
-    return float(np.sum(antiderivative(last) - antiderivative(first)))
-
-
 def bd_rates(
     frame: pl.DataFrame, metric: str, reference: str | None = None, *, min_overlap: float = 0.5
 ) -> pl.DataFrame:
@@ -239,12 +112,13 @@ def bd_rates(
     Raises:
         InvalidSetting: no such metric or codec in these rows.
     """
+    frame = comparable(frame)
     points = image_curves(frame, metric)
     present = sorted(frame["codec"].unique())
     reference = reference or next(iter(present), "")
     if reference not in present:
         raise InvalidSetting(f"no codec {reference!r} in this sweep. {close_matches(reference, present)}")
-    sign = 1.0 if image_metrics.get(metric).higher_is_better else -1.0
+    sign = find(metric, numbers(frame)).sign
     curves = {
         (codec, image): (points_of[_RATE].to_numpy(), sign * points_of[metric].to_numpy())
         for (codec, image), points_of in points.group_by("codec", "image_id")
@@ -299,7 +173,8 @@ def summary_table(frame: pl.DataFrame, reference: str | None = None) -> pl.DataF
         InvalidSetting: no such reference in these rows.
         InvalidSample: see :func:`metric_definitions`.
     """
-    metrics = list(metric_definitions(frame))
+    frame = comparable(frame)
+    metrics = _main(frame)
     good = pl.col("error").is_null()
     megapixels = (pl.col("height") * pl.col("width")).filter(good).sum() / 1e6
     counts = frame.group_by("codec").agg(
@@ -328,14 +203,25 @@ def summary_table(frame: pl.DataFrame, reference: str | None = None) -> pl.DataF
 def plot(frame: pl.DataFrame, path: str | Path) -> None:
     """Draw rate-distortion curves into the file ``path``, in the format of its suffix (PNG, SVG, PDF).
 
-    One panel per metric, one colour per codec: the mean curve with a mark at each quality and, faintly, the curves of
-    single images (at most 24 a codec, evenly chosen).
+    One panel per metric of one number and per task's main number; see :func:`curves_figure`.
 
     Raises:
         InvalidSetting: there is no good cell to draw.
         InvalidSample: see :func:`metric_definitions`.
     """
-    metrics = list(metric_definitions(frame))
+    curves_figure(frame, _main(comparable(frame))).savefig(path)
+
+
+def curves_figure(frame: pl.DataFrame, metrics: Sequence[str]) -> Figure:
+    """A figure with a panel per metric, one colour per codec.
+
+    The mean curve has a mark at each quality; faintly, the curves of single images (at most 24 a codec, evenly chosen).
+
+    Raises:
+        InvalidSetting: there is no good cell to draw.
+    """
+    frame = comparable(frame)
+    titles = {number.column: number.title for number in numbers(frame)}
     points = {metric: image_curves(frame, metric) for metric in metrics}
     means = {metric: mean_curves(frame, metric) for metric in metrics}
     if not any(curves.height for curves in points.values()):
@@ -345,15 +231,29 @@ def plot(frame: pl.DataFrame, path: str | Path) -> None:
     figure = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * lines + 0.6), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(lines, columns, squeeze=False, sharex=True).ravel()
-    styles = {codec: _STYLES[index % len(_STYLES)] for index, codec in enumerate(sorted(frame["codec"].unique()))}
+    drawn = styles(frame["codec"].unique())
     for panel, metric in zip(panels, metrics, strict=False):
-        _draw(panel, points[metric], means[metric], styles)
-        _dress(panel, metric)
+        _draw(panel, points[metric], means[metric], drawn)
+        _dress(panel, titles[metric])
     for panel in panels[len(metrics) :]:
         panel.remove()
-    legend = _legend(styles, pl.concat([curves["images"] for curves in means.values()]))
-    figure.legend(handles=legend, loc="outside upper center", ncols=min(5, len(legend)), frameon=False, fontsize=12)
-    figure.savefig(path)
+    legend = _legend(drawn, pl.concat([curves["images"] for curves in means.values()]))
+    beside, size = (5, 12) if columns > 1 else (2, 10)  # as many as fit into the width
+    figure.legend(
+        handles=legend, loc="outside upper center", ncols=min(beside, len(legend)), frameon=False, fontsize=size
+    )
+    return figure
+
+
+def styles(present: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Colour and mark of each codec."""
+    return {codec: _STYLES[index % len(_STYLES)] for index, codec in enumerate(sorted(present))}
+
+
+def _main(frame: pl.DataFrame) -> list[str]:
+    """Columns that have a panel, a range and a BD-rate; a task's only where a cell has it."""
+    found = [number.column for number in numbers(frame) if number.main]
+    return [column for column in found if frame[column].is_not_null().any()] or found
 
 
 def _draw(panel: Axes, points: pl.DataFrame, means: pl.DataFrame, styles: Mapping[str, tuple[str, str]]) -> None:
@@ -373,7 +273,7 @@ def _bold(colour: str, marker: str) -> dict[str, Any]:
     return {"color": colour, "marker": marker, "linewidth": 2.4, "markersize": 6.5, **white_rim}
 
 
-def _dress(panel: Axes, metric: str) -> None:
+def _dress(panel: Axes, title: str) -> None:
     panel.set_xscale("log")
     low, high = panel.get_xlim()
     steps = (1, 2, 5) if high / low < _WIDE_RANGE else (1, 3)  # as many labels as fit beside each other
@@ -382,7 +282,7 @@ def _dress(panel: Axes, metric: str) -> None:
     panel.xaxis.set_minor_locator(NullLocator())
     panel.yaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10]))
     panel.set_xlabel("Rate, bits per pixel", fontsize=12)
-    panel.set_ylabel(_axis_label(metric), fontsize=12)
+    panel.set_ylabel(title, fontsize=12)
     panel.tick_params(labelsize=11, color="0.6", labelbottom=True)
     panel.grid(True, color="0.9", linewidth=0.8)
     panel.set_axisbelow(True)
@@ -392,7 +292,7 @@ def _dress(panel: Axes, metric: str) -> None:
 
 def _legend(styles: Mapping[str, tuple[str, str]], images: pl.Series) -> list[Line2D]:
     """One entry per codec, and one for what the two kinds of lines are."""
-    entries = [Line2D([], [], label=_codec_label(codec), **_bold(*style)) for codec, style in styles.items()]
+    entries = [Line2D([], [], label=codec_label(codec), **_bold(*style)) for codec, style in styles.items()]
     if images.len():
         fewest, most = (f"{count:d}" for count in (min(images), max(images)))
         counts = most if fewest == most else f"{fewest} to {most}"
@@ -402,10 +302,7 @@ def _legend(styles: Mapping[str, tuple[str, str]], images: pl.Series) -> list[Li
     return entries
 
 
-def _axis_label(metric: str) -> str:
-    known = image_metrics.get(metric)
-    return f"{known.title}, {known.unit}" if known.unit else known.title
-
-
-def _codec_label(codec: str) -> str:
-    return codecs.get(codec).title if codec in plugins.names(codecs.GROUP) else codec
+def codec_label(codec: str) -> str:
+    """The codec's title; what comparable() put behind its name stays."""
+    name, mark, rest = codec.partition(",")
+    return codecs.get(name).title + mark + rest if name in plugins.names(codecs.GROUP) else codec

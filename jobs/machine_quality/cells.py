@@ -36,6 +36,8 @@ __all__ = [
     "Subject",
     "blank",
     "content_hash",
+    "decode",
+    "encode",
     "evaluate",
     "failed",
     "key",
@@ -331,9 +333,9 @@ def _coded(pictures: Sequence[Picture], cell: Cell, codec: Codec) -> tuple[dict[
     """What coding and decoding one cell yields, and the decoded pictures [H, W, 3]."""
     height, width = pictures[0].size
     started = cpu_seconds()
-    encoded = _encode(pictures, cell, codec)
+    encoded = encode(pictures, codec, cell.quality, cell.gop)
     encoded_at = cpu_seconds()
-    decoded = _decode(encoded, (height, width), cell, codec, len(pictures))
+    decoded = decode([one.data for one in encoded], (height, width), codec, cell.gop, len(pictures))
     decoded_at = cpu_seconds()
     for picture in decoded:
         if picture.shape != (height, width, 3) or picture.dtype != np.uint8:
@@ -357,24 +359,27 @@ def _coded(pictures: Sequence[Picture], cell: Cell, codec: Codec) -> tuple[dict[
     return measured, decoded
 
 
-def _encode(pictures: Sequence[Picture], cell: Cell, codec: Codec) -> list[Encoded]:
-    """One stream of a still or a clip; of a codec without clips, one for each frame."""
-    if cell.gop and codec.clips is not None:
-        return [codec.clips.encode(pictures, cell.quality, cell.gop)]
-    if cell.gop > 1:
+def encode(pictures: Sequence[Picture], codec: Codec, quality: int, gop: int) -> list[Encoded]:
+    """One stream of a still or a clip; of a codec without clips, one for each frame.
+
+    Raises:
+        InvalidSetting: frames are to be predicted from each other by a codec that cannot.
+    """
+    if gop and codec.clips is not None:
+        return [codec.clips.encode(pictures, quality, gop)]
+    if gop > 1:
         raise InvalidSetting(f"codec {codec.name!r} codes single pictures only: leave it out, or ask for --gop 1.")
-    return [codec.encode(picture, cell.quality) for picture in pictures]
+    return [codec.encode(picture, quality) for picture in pictures]
 
 
-def _decode(
-    encoded: Sequence[Encoded], size: tuple[int, int], cell: Cell, codec: Codec, count: int
-) -> list[np.ndarray]:
-    if cell.gop and codec.clips is not None:
-        decoded = codec.clips.decode(encoded[0].data, size, count)
+def decode(streams: Sequence[bytes], size: tuple[int, int], codec: Codec, gop: int, count: int) -> list[np.ndarray]:
+    """The ``count`` pictures [H, W, 3], RGB, uint8, of what :func:`encode` made of them."""
+    if gop and codec.clips is not None:
+        decoded = codec.clips.decode(streams[0], size, count)
         if len(decoded) != count:
             raise BrokenPlugin(f"codec {codec.name!r} decodes {count} frames to {len(decoded)}. Repair the codec.")
         return decoded
-    return [codec.decode(one.data, size) for one in encoded]
+    return [codec.decode(stream, size) for stream in streams]
 
 
 def _measure(

@@ -7,6 +7,7 @@ predicts from frame to frame predicts from band to band.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -43,6 +44,20 @@ class Extent:
         if self.count:
             parts.append(f"frames {self.first}:{self.first + self.count}")
         return " ".join(parts)
+
+    @classmethod
+    def parse(cls, text: str) -> Extent:
+        """The extent whose ``text`` this is.
+
+        Raises:
+            InvalidSetting: it is no such text.
+        """
+        match = re.fullmatch(r"(?:(\d+),(\d+),(\d+),(\d+))?\s?(?:frames (\d+):(\d+))?", text)
+        if match is None:
+            raise InvalidSetting(f"{text!r} is not the extent of a cell.")
+        top, left, height, width, first, end = (int(part) if part else None for part in match.groups())
+        region = None if top is None or left is None or height is None or width is None else (top, left, height, width)
+        return cls(region) if first is None or end is None else cls(region, first, end - first)
 
 
 #: a still as it is

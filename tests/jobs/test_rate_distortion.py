@@ -21,6 +21,7 @@ from scipy.interpolate import PchipInterpolator
 from sensorium.jobs import image_metrics
 from sensorium.jobs.codecs import Picture
 from sensorium.jobs.machine_quality import analysis, cells
+from sensorium.jobs.machine_quality.report import bjontegaard
 from sensorium.platform.errors import InvalidSample, InvalidSetting, UnknownPlugin
 
 RATE = np.array([0.1, 0.2, 0.45, 0.8, 1.7])
@@ -114,7 +115,7 @@ def test_interpolation_agrees_with_scipy(
     x, y = one[1], np.log(other[0][: len(one[1])])
     x = x[: len(y)]
     low, high = np.quantile(x, [0.1, 0.83])
-    assert analysis._pchip_integral(x, y, low, high) == pytest.approx(
+    assert bjontegaard.monotone_integral(x, y, low, high) == pytest.approx(
         float(PchipInterpolator(x, y).integrate(low, high)), rel=1e-9, abs=1e-9
     )
 
