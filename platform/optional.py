@@ -16,6 +16,7 @@ _EXTRA = {
     "imageio_ffmpeg": "codecs",
     "pillow_jxl": "codecs",
     "rapidfuzz": "codecs",
+    "tesserocr": "ocr",
     "edfio": "formats",
     "gradio": "serve",
     "nibabel": "formats",

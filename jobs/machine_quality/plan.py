@@ -30,6 +30,8 @@ __all__ = ["Block", "Costs", "Subjects", "SweepPlan", "Unit", "blocks", "measure
 
 #: so many blocks a core at least, so that the last ones do not leave cores idle
 _BLOCKS_PER_CORE = 4
+#: what rows must have to tell what cells cost; those of older versions may not
+_COST_COLUMNS = ("height", "width", "frames", "encode_cpu_s", "decode_cpu_s", "metric_cpu_s", "task_cpu_s")
 #: megapixels that are assumed of a frame of an encoded video, whose size is not known before it is read
 _UNKNOWN_MEGAPIXELS = 1.0
 
@@ -259,7 +261,7 @@ def measured_costs(target: Dataset | None, config: SweepConfig, measures: Measur
     """CPU seconds a megapixel: as the rows that are there measured it, else as codecs, metrics and tasks guess."""
     coding = {name: codecs.get(name).cost for name in config.qualities}
     measuring = sum(metric.cost for metric in measures.metrics) + sum(task.cost for task, _ in measures.tasks)
-    if target is None:
+    if target is None or not set(_COST_COLUMNS) <= set(target.fields):
         return Costs(coding, measuring)
     pixels = (pl.col("height") * pl.col("width") * pl.col("frames")).sum() / 1e6
     good = target.scan().filter(pl.col("error").is_null())

@@ -43,7 +43,7 @@ def labelled(labels: Mapping[str, Any], size: tuple[int, int], field: str = "box
 
 
 def _box(given: Any, which: str, size: tuple[int, int]) -> list[float]:
-    values = [given.get(part) for part in _PARTS] if isinstance(given, Mapping) else given
+    values: Any = [given.get(part) for part in _PARTS] if isinstance(given, Mapping) else given
     try:
         x, y, width, height = (float(value) for value in values)
     except (TypeError, ValueError) as error:

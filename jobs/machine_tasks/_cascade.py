@@ -49,7 +49,9 @@ def open_cascade(name: str) -> Detector:
         raise InvalidSetting(
             f"--tasks detect=cascade:{name}: OpenCV bundles no such cascade. {close_matches(short, known)}".rstrip()
         )
-    definition = f"OpenCV {cv2.__version__} cascade {short}, scale {_SCALE}, {_FOUND} neighbours, sure from {_CONFIDENT}"
+    definition = (
+        f"OpenCV {cv2.__version__} cascade {short}, scale {_SCALE}, {_FOUND} neighbours, sure from {_CONFIDENT}"
+    )
     path = str(folder / f"{_PREFIX}{short}.xml")
     return Detector(definition, functools.partial(_find, cv2, _Loaded(cv2, path)), float(_CONFIDENT))
 

@@ -91,7 +91,7 @@ def open_network(path: str, purpose: str) -> Network:
 def _input_size(inputs: Sequence[Any], path: str) -> tuple[int | None, int | None]:
     shapes = [f"{one.name} {one.shape} {one.type}" for one in inputs]
     shape = inputs[0].shape if len(inputs) == 1 else []
-    if len(shape) != 4 or inputs[0].type != _FLOAT or shape[1] not in (3, None) and not isinstance(shape[1], str):
+    if len(shape) != 4 or inputs[0].type != _FLOAT or (shape[1] not in (3, None) and not isinstance(shape[1], str)):
         raise InvalidSetting(
             f"{path!r} must have one input of float32 [B, 3, H, W]; it has {', '.join(shapes) or 'none'}. Export it so."
         )

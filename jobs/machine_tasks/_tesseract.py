@@ -65,7 +65,9 @@ def open_tesseract() -> Reader:
     version = run([program, "--version"]).decode(errors="replace").split()[1]
     languages = run([program, "--list-langs"]).decode(errors="replace").split("\n")[1:]
     if _LANGUAGE not in (name.strip() for name in languages):
-        raise MissingDependency(f"{program} lacks its data for English. Install it with: apt-get install tesseract-ocr-eng")
+        raise MissingDependency(
+            f"{program} lacks its data for English. Install it with: apt-get install tesseract-ocr-eng"
+        )
     return Reader(_definition(version, data), functools.partial(_read_beside, program))
 
 

@@ -3,6 +3,9 @@
 Each plate is cut out at its true box, read, and compared with its true text by the Jaro similarity, from 0 (no characters
 match) to 1 (the same text). ``jaro_ref`` is that of the reference, ``delta_jaro`` what compression takes away from it.
 
+A plate of which nothing is read in the reference says nothing of compression: it has its row, and counts in the means of
+both similarities, but not in the picture's mean ``delta_jaro``.
+
 Samples need ``boxes`` and ``texts``, as the importer ``plates`` makes them. Texts are compared as capitals and digits only.
 """
 
@@ -26,7 +29,7 @@ __all__ = ["Truth", "crop", "normalised", "scorer", "similarity", "task"]
 
 #: height in pixels that plates are scaled to, and the border around them: recognisers are made for letters of this size,
 #: with room around the line
-_HEIGHT, _BORDER = 64, 16
+_HEIGHT, _BORDER = 48, 10
 
 _COLUMNS = {
     **_boxes.COLUMNS,
@@ -101,12 +104,12 @@ def normalised(text: str) -> str:
 
 def similarity(one: str, other: str) -> float:
     """Jaro similarity (paper 18, section 4.5): 0 where no character matches, so also where both are empty."""
-    jaro = require("rapidfuzz.distance", "compare the texts of plates").Jaro
+    jaro = require("rapidfuzz", "compare the texts of plates").distance.Jaro
     return float(jaro.similarity(one, other)) if one and other else 0.0
 
 
 def crop(picture: np.ndarray, box: Any) -> np.ndarray:
-    """A plate as recognisers get it: grey [96, W], uint8, scaled to one height, its edges continued around it."""
+    """A plate as recognisers get it: grey [68, W], uint8, scaled to one height, its edges continued around it."""
     cv2 = require("cv2", "scale the pictures of plates")
     grey = cv2.cvtColor(np.ascontiguousarray(_boxes.cut(picture, box)), cv2.COLOR_RGB2GRAY)
     width = max(1, round(grey.shape[1] * _HEIGHT / grey.shape[0]))
@@ -116,8 +119,9 @@ def crop(picture: np.ndarray, box: Any) -> np.ndarray:
 
 
 def _summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    means = {name: _mean([row[name] for row in rows]) for name in ("delta_jaro", "jaro", "jaro_ref")}
-    return {**means, "plates": float(len(rows))}
+    means = {name: _mean([row[name] for row in rows]) for name in ("jaro", "jaro_ref")}
+    lost = _mean([row["delta_jaro"] for row in rows if row["jaro_ref"] > 0])
+    return {"delta_jaro": lost, **means, "plates": float(len(rows))}
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -134,7 +138,7 @@ def _open(argument: str) -> Scorer:
     """Tesseract; it takes no argument."""
     if argument:
         raise InvalidSetting(f"--tasks plates={argument}: the task takes no argument. Plates are read by Tesseract.")
-    require("rapidfuzz.distance", "compare the texts of plates")
+    require("rapidfuzz", "compare the texts of plates")
     return scorer(_tesseract())
 
 
