@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ hypothesis_settings.load_profile("sensorium")
 _HEAVY = ("end_to_end", "test_session.py", "test_crash_safety.py", "test_wheel.py", "test_reproduction.py")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist looks at the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """For ``--dist loadgroup``: a file stays in one process, and all files with heavy tests in the same one."""
     heavy = {item.path for item in items if "ray_cluster" in getattr(item, "fixturenames", ())}
@@ -41,6 +43,15 @@ def _no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the developer has set for daily work must not reach a test."""
     for name in ("SENSORIUM_LAKE", "SENSORIUM_ADDRESS", "SENSORIUM_CONFIG", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _logs_are_as_before() -> Iterator[None]:
+    """The command line sends the project's logs to the standard error that it finds: of this test, not of the next."""
+    logger = logging.getLogger("sensorium")
+    before = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.level, logger.propagate = before
 
 
 @pytest.fixture

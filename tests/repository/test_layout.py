@@ -20,6 +20,7 @@ from sensorium.catalog.importer import Importer
 from sensorium.catalog.modality import Modality
 from sensorium.jobs.codecs import Codec
 from sensorium.jobs.image_metrics import Metric
+from sensorium.jobs.machine_tasks import Task
 from sensorium.platform import plugins
 from sensorium.platform.systems import System
 
@@ -33,6 +34,7 @@ KINDS: dict[str, type[Any]] = {
     "sensorium.importers": Importer,
     "sensorium.codecs": Codec,
     "sensorium.metrics": Metric,
+    "sensorium.tasks": Task,
 }
 
 

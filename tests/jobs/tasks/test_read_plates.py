@@ -133,10 +133,11 @@ def test_rendered_plates_are_read_both_ways(monkeypatch: pytest.MonkeyPatch) -> 
 @needs_tesseract
 def test_plates_are_lost_by_hard_compression() -> None:
     _, task = machine_tasks.open_task("plates")
-    picture, codec = Picture.of(road(16)), codecs.get("jpeg")
+    picture = Picture.of(road(24))  # smaller ones are read by some versions of Tesseract only
     truth = task.prepare(picture.rgb, {"boxes": BOXES, "texts": TEXTS})
     means = []
-    for quality in (90, 5):
+    for name, quality in (("jpeg", 90), ("x264", 51)):
+        codec = codecs.get(name)
         decoded = codec.decode(codec.encode(picture, quality).data, picture.size)
         means.append(task.summarise(task.score(truth, decoded))["jaro"])
     assert means[0] > 0.8
