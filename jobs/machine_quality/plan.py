@@ -5,7 +5,6 @@ Planning reads the table of the images and the table of the rows; no payload, an
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Block", "Costs", "Subjects", "SweepPlan", "Unit", "blocks", "measured_costs", "plan_sweep", "subjects"]
 
-#: so many blocks a core at least, so that the last ones do not leave cores idle
-_BLOCKS_PER_CORE = 4
+#: a block is at most such a part of what is left for a core, and at least such a part of the usual one
+_BLOCKS_PER_CORE, _SMALLEST_BLOCK = 4, 0.1
 #: what rows must have to tell what cells cost; those of older versions may not
 _COST_COLUMNS = ("height", "width", "frames", "encode_cpu_s", "decode_cpu_s", "metric_cpu_s", "task_cpu_s")
 #: megapixels that are assumed of a frame of an encoded video, whose size is not known before it is read
@@ -287,19 +286,28 @@ def blocks(plan: SweepPlan, cores: int) -> list[Block]:
         row = cells.row(0, named=True)
         points = list(zip([row["codec"]] * len(row["quality"]), row["quality"], row["gop"], strict=True))
         units += _cut(int(str(subject)), points, sum(row["cost"]), plan.config.block_seconds)
-    total = sum(unit.cost for unit in units)
-    count = max(1, min(len(units), max(_BLOCKS_PER_CORE * cores, math.ceil(total / plan.config.block_seconds))))
-    bins: list[tuple[float, int, list[Unit]]] = [(0.0, index, []) for index in range(count)]
+    found: list[Block] = []
+    held: list[Unit] = []
+    left = sum(unit.cost for unit in units)
+    limit = _block_cost(left, plan.config.block_seconds, cores)
     for unit in sorted(units, key=lambda unit: -unit.cost):
-        cost, index, held = heapq.heappop(bins)
         held.append(unit)
-        heapq.heappush(bins, (cost + unit.cost, index, held))
-    # within a block by subject, so that a picture is read once
-    return [
-        tuple(sorted(held, key=lambda unit: unit.subject))
-        for _, _, held in sorted(bins, key=lambda entry: -entry[0])
-        if held
-    ]
+        cost = sum(one.cost for one in held)
+        if cost >= limit:
+            found.append(_by_subject(held))
+            held, left = [], left - cost
+            limit = _block_cost(left, plan.config.block_seconds, cores)
+    return [*found, _by_subject(held)] if held else found
+
+
+def _block_cost(left: float, seconds: float, cores: int) -> float:
+    """Work for the next block: smaller towards the end, so that no core waits long for another's last block."""
+    return min(seconds, max(_SMALLEST_BLOCK * seconds, left / (_BLOCKS_PER_CORE * cores)))
+
+
+def _by_subject(units: list[Unit]) -> Block:
+    """In such an order that a picture is read once."""
+    return tuple(sorted(units, key=lambda unit: unit.subject))
 
 
 def _cut(subject: int, points: Sequence[tuple[str, int, int]], cost: float, seconds: float) -> list[Unit]:

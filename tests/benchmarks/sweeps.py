@@ -49,7 +49,8 @@ def sweep(folder: Path) -> None:
         {"id": f"{number}", "image": image} for number, image in enumerate(photographs(48, 384))
     )
     small = {"jpeg": tuple(range(5, 96, 6)), "x264": tuple(range(16, 50, 3))}
-    large = {**small, "x265": tuple(range(20, 48, 6)), "svt_av1": (20, 40, 60)}
+    slow = {"x265": tuple(range(20, 50, 3)), "rav1e": (60, 100, 140, 180, 220), "vvenc": (24, 32, 40, 48)}
+    large = {**small, **slow, "svt_av1": (20, 40, 60)}
     cases = {
         "first of a session": (small, ("psnr", "psnr_y", "ssim")),
         "second": (small, ("psnr", "psnr_y", "ssim")),
@@ -58,7 +59,7 @@ def sweep(folder: Path) -> None:
     rows = []
     with ray_session(Settings(cpus=2)):
         for name, (qualities, metrics) in cases.items():
-            config = SweepConfig("images", name.replace(" ", "_"), qualities, metrics)
+            config = SweepConfig("images", f"run{len(rows)}", qualities, metrics)
             plan = plan_sweep(catalog, config)
             started = time.perf_counter()
             report = run_sweep(catalog, plan)

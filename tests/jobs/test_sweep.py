@@ -415,12 +415,13 @@ class TestConfig:
 @pytest.mark.usefixtures("ray_cluster")
 def test_blocks_are_balanced_and_longest_first(photos: Dataset, catalog: Catalog) -> None:
     photos.append([{"id": f"flat{n}", "image": np.full((16 * (n + 1), 64, 3), n, np.uint8)} for n in range(10)])
-    plan = plan_sweep(catalog, config(block_seconds=1e-3))
+    plan = plan_sweep(catalog, config(block_seconds=plan_sweep(catalog, config()).cpu_seconds / 12))
     cut = blocks(plan, cores=2)
     costs = [sum(unit.cost for unit in block) for block in cut]
     assert sum(costs) == pytest.approx(plan.cpu_seconds)
-    assert costs == sorted(costs, reverse=True)
     cells = [(unit.subject, *cell) for block in cut for unit in block for cell in unit.cells]
     assert len(cells) == len(set(cells)) == plan.missing.height == 52
-    assert max(costs) < 3 * plan.cpu_seconds / len(cut)
-    assert len(blocks(plan_sweep(catalog, config(block_seconds=1e3)), cores=2)) == 8
+    assert len(cut) >= 12
+    assert max(costs) < 2 * plan.config.block_seconds
+    assert costs[-1] < costs[0] / 2  # the last ones are small, so that no core waits for another
+    assert costs[0] == max(costs)
