@@ -24,20 +24,6 @@ hypothesis_settings.register_profile("sensorium", deadline=None, print_blob=True
 hypothesis_settings.load_profile("sensorium")
 
 
-#: files whose tests start Ray, or other things that fill both cores, besides those that use the shared session
-_HEAVY = ("end_to_end", "test_session.py", "test_crash_safety.py", "test_wheel.py", "test_reproduction.py")
-
-
-@pytest.hookimpl(tryfirst=True)  # xdist looks at the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For ``--dist loadgroup``: a file stays in one process, and all files with heavy tests in the same one."""
-    heavy = {item.path for item in items if "ray_cluster" in getattr(item, "fixturenames", ())}
-    heavy |= {item.path for item in items if any(name in item.path.parts or item.path.name == name for name in _HEAVY)}
-    for item in items:
-        group = "heavy" if item.path in heavy else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(autouse=True)
 def _no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the developer has set for daily work must not reach a test."""

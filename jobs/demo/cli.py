@@ -41,7 +41,7 @@ def demo(
     for name, (added, skipped, seconds) in steps.build_lake(catalog).items():
         label = f"{name} (simulated)" if steps.DATASETS[name].simulated else name
         typer.echo(f"    {label}: {added} samples added, {skipped} there already ({seconds:.1f} s)")
-    typer.echo("2/4 sweeping the photographs through JPEG and x264 on Ray Data")
+    typer.echo("2/4 sweeping the photographs through JPEG and x264 on Ray")
     report, figure = steps.sweep_photographs(catalog, state(context).settings)
     typer.echo(f"    {report.computed} cells computed, {report.present} there already, {report.errors} errors")
     typer.echo("3/4 fitting two small systems, on simulated data")

@@ -22,6 +22,7 @@ from sensorium.jobs import codecs, image_metrics
 from sensorium.jobs.codecs import Codec, Picture
 from sensorium.jobs.machine_quality.material import Extent, to_rgb8
 from sensorium.jobs.machine_quality.plan import Subjects
+from sensorium.jobs.machine_quality.report.spread import distance
 from sensorium.platform.errors import InvalidSetting
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Balanced:
     def imbalance(self) -> float:
         """The greatest distance between the distributions of two codecs (Kolmogorov and Smirnov's statistic, 0 to 1)."""
         parts = [part["value"].to_numpy() for _, part in self.values.group_by("codec")]
-        return max((_distance(one, other) for one in parts for other in parts), default=0.0)
+        return max((distance(one, other) for one in parts for other in parts), default=0.0)
 
     def misses(self) -> list[str]:
         """Sentences about levels that a codec cannot reach."""
@@ -170,12 +171,6 @@ def matched(codec: Codec, mean: Callable[[int], float], levels: Sequence[float])
         ends = [codec.worst + step * place for place in (low, high)]
         chosen.append(min(ends, key=lambda quality: abs(mean(quality) - level)))
     return list(dict.fromkeys(chosen))
-
-
-def _distance(one: np.ndarray, other: np.ndarray) -> float:
-    every = np.sort(np.concatenate([one, other]))
-    shares = [np.searchsorted(np.sort(values), every, side="right") / len(values) for values in (one, other)]
-    return float(np.max(np.abs(shares[0] - shares[1])))
 
 
 def draw(found: Balanced) -> bytes:

@@ -131,9 +131,9 @@ def test_only_pixels_count_as_payload(codec: Codec) -> None:
         codec.encode(Picture.of(image), quality) for image in (PHOTO, OTHER) for quality in (middle(codec), codec.worst)
     ]
     headers = {len(encoded.data) - encoded.payload for encoded in coded}
-    # x264 writes a QP offset into a parameter set, in a variable-length code; VVenC writes a start code (4 bytes, no
-    # payload) more where it fits a filter
-    assert max(headers) - min(headers) <= 4
+    # x264 writes a QP offset into a parameter set, in a variable-length code; VVenC, alone, writes a start code (4 bytes,
+    # no payload) more where it fits a filter
+    assert max(headers) - min(headers) <= (4 if codec.name == "vvenc" else 2)
     assert max(headers) < 700
 
 
@@ -167,7 +167,7 @@ def test_damage_is_a_clean_error(codec: Codec, capfd: pytest.CaptureFixture[str]
 
 @pytest.mark.parametrize("name", NAMES)
 @given(flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 7)), min_size=1, max_size=4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_flipped_bits_decode_or_are_an_error(name: str, flips: list[tuple[float, int]]) -> None:
     codec = codecs.get(name)
     image = PHOTO[:32, :48]

@@ -151,6 +151,16 @@ def test_a_damaged_image_spoils_its_own_cells_only(photos: Dataset, catalog: Cat
     assert run_sweep(catalog, plan_sweep(catalog, config(retry_errors=True))).errors == 4
 
 
+@pytest.mark.usefixtures("ray_cluster")
+def test_an_image_that_cannot_be_converted_fails_in_all_its_cells(photos: Dataset, catalog: Catalog) -> None:
+    photos.append([{"id": "hot", "image": np.full((32, 32, 3), 1.5, np.float32)}])
+    report = run_sweep(catalog, plan_sweep(catalog, config()))
+    assert (report.computed, report.errors) == (16, 4)
+    bad = catalog["rd"].select("error is not null").frame()
+    assert set(bad["image_id"]) == {"hot"}
+    assert all(error.startswith("InvalidSample: floating-point images must lie in [0, 1]") for error in bad["error"])
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_worker_that_dies_costs_no_cell(
@@ -425,3 +435,6 @@ def test_blocks_are_balanced_and_longest_first(photos: Dataset, catalog: Catalog
     assert max(costs) < 2 * plan.config.block_seconds
     assert costs[-1] < costs[0] / 2  # the last ones are small, so that no core waits for another
     assert costs[0] == max(costs)
+    each = [unit.cost for block in cut for unit in block]
+    dear = sorted(each, reverse=True)[: len(each) // 4]
+    assert set(dear) <= {unit.cost for block in cut[: len(cut) // 2] for unit in block}  # the longest first

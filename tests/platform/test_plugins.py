@@ -16,7 +16,7 @@ import pytest
 from sensorium.catalog import modality as modalities
 from sensorium.jobs import codecs, image_metrics
 from sensorium.platform import plugins, systems
-from sensorium.platform.errors import UnknownPlugin
+from sensorium.platform.errors import UnknownPlugin, UserError
 
 #: a whole package of somebody else: one plug-in of every kind
 OUTSIDER = '''
@@ -306,3 +306,9 @@ def test_name_that_two_packages_offer_is_an_error_that_names_both(tmp_path: Path
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert "'twice' is offered by first_pack and second_pack" in done.stdout
+
+
+def test_an_operation_that_a_system_does_not_offer() -> None:
+    system = systems.System("still", "one that cannot be fitted", "image", "", "", 1, {"sweep": "somewhere:it"})
+    with pytest.raises(UserError, match=r"system 'still' cannot fit; it offers: sweep\."):
+        system.operation("fit")
