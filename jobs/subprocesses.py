@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -49,17 +50,33 @@ def run(
     name = Path(arguments[0]).name
     limited = [*_LIMITED, str(int(seconds) + 1), str(megabytes << 10), *arguments]
     try:
-        done = subprocess.run(limited, input=data, capture_output=True, timeout=seconds, cwd=cwd, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise ProgramFailed(f"{name} did not end within {seconds:g} s and was killed.") from error
+        program = subprocess.Popen(
+            limited, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd
+        )
     except OSError as error:
         raise ProgramFailed(f"{name} cannot be started: {error.strerror or error}.") from error
-    if done.returncode in _NOT_STARTED:
-        raise ProgramFailed(f"{name} cannot be started: {_end(done.stderr)}.")
-    if done.returncode:
-        how = f"was killed by signal {-done.returncode}" if done.returncode < 0 else f"ended with {done.returncode}"
-        raise ProgramFailed(f"{name} {how}: {_end(done.stderr)}.")
-    return done.stdout
+    late = threading.Event()
+    # not the time-out of communicate(): it looks for the end every few milliseconds, and a core is idle till it looks
+    timer = threading.Timer(seconds, lambda: (late.set(), program.kill()))
+    timer.daemon = True
+    with program:
+        timer.start()
+        try:
+            output, said = program.communicate(data)
+        except BaseException:
+            program.kill()
+            raise
+        finally:
+            timer.cancel()
+    code = program.returncode
+    if late.is_set():
+        raise ProgramFailed(f"{name} did not end within {seconds:g} s and was killed.")
+    if code in _NOT_STARTED:
+        raise ProgramFailed(f"{name} cannot be started: {_end(said)}.")
+    if code:
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with {code}"
+        raise ProgramFailed(f"{name} {how}: {_end(said)}.")
+    return output
 
 
 def _end(said: bytes) -> str:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Block", "Costs", "Subjects", "SweepPlan", "Unit", "blocks", "measured_costs", "plan_sweep", "subjects"]
 
 #: a block is at most such a part of what is left for a core, and at least such a part of the usual one
-_BLOCKS_PER_CORE, _SMALLEST_BLOCK = 4, 0.1
+_BLOCKS_PER_CORE, _SMALLEST_BLOCK = 2, 0.1
 #: what rows must have to tell what cells cost; those of older versions may not
 _COST_COLUMNS = ("height", "width", "frames", "encode_cpu_s", "decode_cpu_s", "metric_cpu_s", "task_cpu_s")
 #: megapixels that are assumed of a frame of an encoded video, whose size is not known before it is read

@@ -31,6 +31,7 @@ from sensorium.catalog import fragments
 from sensorium.catalog.declaration import Source
 from sensorium.catalog.fields import Field, ScalarField
 from sensorium.catalog.lineage import Run
+from sensorium.jobs.cores import one_core
 from sensorium.jobs.machine_quality import material
 from sensorium.jobs.machine_quality.cells import (
     Cell,
@@ -74,8 +75,8 @@ logger = logging.getLogger(__name__)
 
 #: a cell that has killed so many workers is given up
 _TRIES = 3
-#: blocks under way for each core: one runs, one waits, so that no core is ever without work
-_AHEAD = 2
+#: blocks under way for each core: one runs, one waits, one is being committed; a core without work costs a new worker process
+_AHEAD = 3
 
 
 @dataclass(frozen=True)
@@ -315,8 +316,9 @@ def _run_block(context: _Context, items: Sequence[_Item], *, hopeless: bool) -> 
     """Counts, rows, and the rows of each task's objects."""
     measures = _measures(context.metrics, context.tasks)
     results: list[Result] = []
-    for item in items:
-        results += _given_up(item, measures) if hopeless else _results(context, item, measures)
+    with one_core():
+        for item in items:
+            results += _given_up(item, measures) if hopeless else _results(context, item, measures)
     rows = [result.row for result in results]
     tables = [pa.Table.from_pylist(rows, schema=schema(measures))]
     for task, scorer in measures.tasks:

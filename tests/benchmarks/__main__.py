@@ -21,7 +21,7 @@ from deltalake import write_deltalake
 from sensorium.catalog import Catalog, Dataset
 from sensorium.platform.tables import print_rows
 from tests.benchmarks.fits import fits, live
-from tests.benchmarks.sweeps import codecs, peer, sweep
+from tests.benchmarks.sweeps import codecs, long_sweep, peer, sweep
 
 ROUNDS = 5
 IMAGES, SHAPE = 400, (256, 256, 3)
@@ -154,8 +154,9 @@ def queries(folder: Path) -> None:
 
 
 def main() -> None:
-    parts = {part.__name__: part for part in (payload, commits, queries, codecs, sweep, peer, fits, live)}
-    for part in [parts[name] for name in sys.argv[1:]] or parts.values():
+    usual = (payload, commits, queries, codecs, sweep, peer, fits, live)
+    parts = {part.__name__: part for part in (*usual, long_sweep)}
+    for part in [parts[name] for name in sys.argv[1:]] or usual:
         with tempfile.TemporaryDirectory(prefix="sensorium-bench-") as folder:
             part(Path(folder))
 

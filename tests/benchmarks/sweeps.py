@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -42,36 +44,58 @@ def photographs(count: int, size: int = 512) -> list[np.ndarray]:
     return crops
 
 
+_QUICK = {"jpeg": tuple(range(5, 96, 6)), "x264": tuple(range(16, 50, 3))}
+_SLOW = {
+    **_QUICK,
+    "x265": tuple(range(20, 50, 3)),
+    "rav1e": (60, 100, 140, 180, 220),
+    "vvenc": (24, 32, 40, 48),
+    "svt_av1": (20, 40, 60),
+}
+_FEW, _MANY = ("psnr", "psnr_y", "ssim"), ("psnr", "psnr_y", "ssim", "gmsd", "vmaf")
+
+
 def sweep(folder: Path) -> None:
     """Wall time of sweeps on two cores, commits included, against the CPU time that their cells need."""
+    cases = {"first of a session": (_QUICK, _FEW), "second": (_QUICK, _FEW), "slower codecs, VMAF": (_SLOW, _MANY)}
+    _sweeps(folder, 60, cases)
+
+
+def long_sweep(folder: Path) -> None:
+    """A sweep of some ten minutes; only run where it is asked for by name."""
+    _sweeps(folder, 480, {"slower codecs, VMAF": (_SLOW, _MANY)})
+
+
+def _sweeps(
+    folder: Path, images: int, cases: Mapping[str, tuple[Mapping[str, tuple[int, ...]], tuple[str, ...]]]
+) -> None:
     catalog = Catalog(folder / "lake")
     catalog.create("images", modality="image").append(
-        {"id": f"{number}", "image": image} for number, image in enumerate(photographs(48, 384))
+        {"id": f"{number}", "image": image} for number, image in enumerate(photographs(images, 384))
     )
-    small = {"jpeg": tuple(range(5, 96, 6)), "x264": tuple(range(16, 50, 3))}
-    slow = {"x265": tuple(range(20, 50, 3)), "rav1e": (60, 100, 140, 180, 220), "vvenc": (24, 32, 40, 48)}
-    large = {**small, **slow, "svt_av1": (20, 40, 60)}
-    cases = {
-        "first of a session": (small, ("psnr", "psnr_y", "ssim")),
-        "second": (small, ("psnr", "psnr_y", "ssim")),
-        "slower codecs, VMAF": (large, ("psnr", "psnr_y", "ssim", "gmsd", "vmaf")),
-    }
     rows = []
     with ray_session(Settings(cpus=2)):
         for name, (qualities, metrics) in cases.items():
-            config = SweepConfig("images", f"run{len(rows)}", qualities, metrics)
+            config = SweepConfig("images", f"run{len(rows)}", dict(qualities), metrics)
             plan = plan_sweep(catalog, config)
-            started = time.perf_counter()
+            held, started = _peak_mb(), time.perf_counter()
             report = run_sweep(catalog, plan)
             wall = time.perf_counter() - started
             over = 1e3 * (wall * 2 - report.cpu_seconds) / report.computed
             ratio = wall * 2 / report.cpu_seconds
-            rows.append([name, f"{report.computed}", f"{wall:.1f}", f"{ratio:.3f}", f"{over:.2f}"])
+            grown = f"{_peak_mb() - held:.0f}"
+            rows.append([name, f"{report.computed}", f"{wall:.1f}", f"{ratio:.3f}", f"{over:.2f}", grown])
             started = time.perf_counter()
             run_sweep(catalog, plan_sweep(catalog, config))
-            rows.append([f"{name}, again", "0", f"{time.perf_counter() - started:.2f}", "", ""])
+            rows.append([f"{name}, again", "0", f"{time.perf_counter() - started:.2f}", "", "", ""])
     sys.stdout.write("\nsweep: wall × cores / CPU of coding and metrics on 2 cores (limit: 1)\n")
-    print_rows(["run", "cells", "wall, s", "ratio", "overhead a cell, ms of a core"], rows)
+    heads = ["run", "cells", "wall, s", "ratio", "overhead a cell, ms of a core", "driver's peak grew, MB"]
+    print_rows(heads, rows)
+
+
+def _peak_mb() -> float:
+    """The most memory that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def codecs(folder: Path) -> None:

@@ -438,3 +438,57 @@ def test_blocks_are_balanced_and_longest_first(photos: Dataset, catalog: Catalog
     each = [unit.cost for block in cut for unit in block]
     dear = sorted(each, reverse=True)[: len(each) // 4]
     assert set(dear) <= {unit.cost for block in cut[: len(cut) // 2] for unit in block}  # the longest first
+
+
+_BOUNDED = """
+import json, resource, sys
+import numpy as np
+from sensorium.catalog import Catalog
+from sensorium.jobs.machine_quality.config import SweepConfig
+from sensorium.jobs.machine_quality.sweep import plan_sweep, run_sweep
+from sensorium.platform.session import ray_session
+from sensorium.platform.settings import Settings
+
+catalog, allowance = Catalog(sys.argv[1]), int(sys.argv[2])
+
+def swept(into, where):
+    config = SweepConfig("big", into, {"jpeg": (30,)}, ("psnr_y",), where=where)
+    return run_sweep(catalog, plan_sweep(catalog, config))
+
+with ray_session(Settings(cpus=2, object_store_mb=300)):
+    swept("first", "id < '0002'")  # imports and pools are there now
+    data = resource.getrlimit(resource.RLIMIT_DATA)
+    # private writable memory: all that a process can allocate, less the shared memory that Ray maps
+    anonymous = int(open("/proc/self/status").read().split("VmData:")[1].split()[0]) * 1024
+    resource.setrlimit(resource.RLIMIT_DATA, (anonymous + allowance, data[1]))
+    report = swept("all", "")
+    try:
+        np.ones(2 * allowance, np.uint8)
+        bounded = False
+    except MemoryError:
+        bounded = True
+    resource.setrlimit(resource.RLIMIT_DATA, data)
+print(json.dumps({"bounded": bounded, "computed": report.computed, "errors": report.errors}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux limits a process's private memory")
+def test_a_sweep_over_more_than_the_drivers_memory(tmp_path: Path) -> None:
+    """The driver may not allocate a quarter of what the workers read."""
+    random = np.random.default_rng(0)
+    count, shape = 96, (1024, 1024, 3)
+    tile = random.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    with Catalog(tmp_path / "lake").create("big", modality="image").writer(batch=16) as writer:
+        for number in range(count):
+            writer.add({"id": f"{number:04d}", "image": np.tile(tile + np.uint8(number), (16, 16, 1))})
+    allowance = count * int(np.prod(shape)) // 4
+    # a thread reserves a stack of the limit's size: a small one, or threads alone would use up the allowance
+    small_stacks = ["bash", "-c", 'ulimit -s 512 && exec "$@"', "bounded"]
+    done = subprocess.run(
+        [*small_stacks, sys.executable, "-c", _BOUNDED, str(tmp_path / "lake"), str(allowance)],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told == {"bounded": True, "computed": count, "errors": 0}
