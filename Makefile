@@ -11,7 +11,7 @@ LAKE ?= ./lake
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo    build ./lake from real photographs, sweep it, fit two small systems (SERVE=0: stop before serving)"
+	@echo "make demo    build ./lake from real photographs, sweep it, fit two small systems, serve it (SERVE=0: stop before)"
 	@echo "make test    the whole test suite, as CI runs it"
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   benchmarks; prints ratios against a peer or a physical limit"
@@ -26,12 +26,17 @@ $(VENV)/.demo: $(PINS)
 	$(PIP) --no-build-isolation -e '.[demo]'
 	@touch $@
 
+# the front end beside it
+$(VENV)/.serve: $(VENV)/.demo
+	$(PIP) --no-build-isolation -e '.[demo,serve]'
+	@touch $@
+
 # all extras and the tools of development
 $(VENV)/.all: $(VENV)/.demo
 	$(PIP) --no-build-isolation -e '.[all,dev]'
 	@touch $@
 
-demo: $(VENV)/.demo
+demo: $(VENV)/$(if $(filter 0,$(SERVE)),.demo,.serve)
 	$(BIN)/sensorium --lake $(LAKE) demo $(if $(filter 0,$(SERVE)),--no-serve)
 
 test: $(VENV)/.all

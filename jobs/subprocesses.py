@@ -57,7 +57,7 @@ def run(
         raise ProgramFailed(f"{name} cannot be started: {error.strerror or error}.") from error
     late = threading.Event()
     # not the time-out of communicate(): it looks for the end every few milliseconds, and a core is idle till it looks
-    timer = threading.Timer(seconds, lambda: (late.set(), program.kill()))
+    timer = threading.Timer(seconds, _end_late, (program, late))
     timer.daemon = True
     with program:
         timer.start()
@@ -77,6 +77,11 @@ def run(
         how = f"was killed by signal {-code}" if code < 0 else f"ended with {code}"
         raise ProgramFailed(f"{name} {how}: {_end(said)}.")
     return output
+
+
+def _end_late(program: subprocess.Popen[bytes], late: threading.Event) -> None:
+    late.set()
+    program.kill()
 
 
 def _end(said: bytes) -> str:

@@ -21,6 +21,7 @@ _EXTRA = {
     "gradio": "serve",
     "nibabel": "formats",
     "pydicom": "formats",
+    "tifffile": "formats",
     "ray.data": "ray",
     "ray": "ray",
     "simplejpeg": "codecs",

@@ -28,7 +28,7 @@ from sensorium.platform.optional import require
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["importer"]
+__all__ = ["as_mask", "as_picture", "decode", "importer"]
 
 Array = npt.NDArray[Any]
 
@@ -86,14 +86,23 @@ def _fields(source: Source) -> tuple[Field, ...]:
 
 def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
     limit = number(options, "max_pixels", _MAX_PIXELS)
-    sample = {**item.scalars, "image": _decode(item.paths[0], limit, _as_picture)}
+    sample = {**item.scalars, "image": decode(item.paths[0], limit, as_picture)}
     for path in item.paths[1:]:
-        sample[_folders.kind(path)] = _decode(path, limit, _as_mask)
+        sample[_folders.kind(path)] = decode(path, limit, as_mask)
     return sample
 
 
-def _decode(path: Path, limit: float, convert: Callable[[Image.Image, Path], Array]) -> Array:
-    """Open, check the header, decode, ``convert`` to an array [H, W, ...] and turn it upright."""
+def decode(path: Path, limit: float, convert: Callable[[Image.Image, Path], Array]) -> Array:
+    """Open, check the header, decode, ``convert`` to an array [H, W, ...] and turn it upright.
+
+    Args:
+        path: of the picture.
+        limit: of height × width.
+        convert: :func:`as_picture` or :func:`as_mask`.
+
+    Raises:
+        UnreadableFile: it cannot be decoded, or its header claims more than ``limit``.
+    """
     try:
         with path.open("rb") as stream, _open(stream) as image:
             _check_header(image, path, limit)
@@ -144,7 +153,7 @@ def _orientation(image: Image.Image) -> int:
     return int(image.getexif().get(_ORIENTATION, 1))
 
 
-def _as_picture(image: Image.Image, path: Path) -> Array:
+def as_picture(image: Image.Image, path: Path) -> Array:
     """[H, W, C] of uint8, uint16 or float32."""
     if _is_deep_colour(image):
         return _deep_colour(path)
@@ -155,7 +164,7 @@ def _as_picture(image: Image.Image, path: Path) -> Array:
     return _plain(array if array.ndim == 3 else array[..., np.newaxis], path)
 
 
-def _as_mask(image: Image.Image, path: Path) -> Array:
+def as_mask(image: Image.Image, path: Path) -> Array:
     """[H, W] of the grey levels or palette indices, uint8 or uint16."""
     if image.mode in ("LA", "PA"):
         image = image.getchannel(0)

@@ -33,7 +33,7 @@ from sensorium.catalog.importers._files import identifiers, number, probe, unrea
 from sensorium.platform.errors import InvalidSetting, UnreadableFile
 from sensorium.platform.optional import require
 
-__all__ = ["importer"]
+__all__ = ["importer", "load_mask", "upright"]
 
 Array = npt.NDArray[Any]
 
@@ -108,7 +108,7 @@ def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
     if options.get("unit"):
         sample["unit"] = options["unit"]
     if len(item.paths) > 1:
-        sample["mask"] = _load_mask(item.paths[1], item.paths[0], array.shape, affine, limit)
+        sample["mask"] = load_mask(item.paths[1], item.paths[0], array.shape, affine, limit)
     return sample
 
 
@@ -136,10 +136,24 @@ def _load(path: Path, limit: float, nan: str | None) -> tuple[Array, npt.NDArray
     data = data.astype(data.dtype.newbyteorder("=") if keep else np.float32, copy=False)
     if not keep:
         data = _finite(path, data, nan)
+    return upright(data, affine)
+
+
+def upright(data: Array, affine: npt.NDArray[np.float64]) -> tuple[Array, npt.NDArray[np.float64]]:
+    """A volume turned to the orientation RAS, without resampling.
+
+    Args:
+        data: [X, Y, Z] along any axes of the patient's space.
+        affine: 4 x 4, from (x, y, z) indices to millimetres in the patient's RAS space.
+
+    Returns:
+        The volume [Z, Y, X], and the affine matrix of its (x, y, z) indices.
+    """
+    nibabel = require("nibabel", "turn volumes")
     turn = nibabel.orientations.io_orientation(affine)
-    affine = affine @ nibabel.orientations.inv_ornt_aff(turn, data.shape)
+    turned = affine @ nibabel.orientations.inv_ornt_aff(turn, data.shape)
     data = nibabel.orientations.apply_orientation(data, turn)
-    return np.ascontiguousarray(data.transpose(2, 1, 0)), affine  # [X, Y, Z] -> [Z, Y, X]
+    return np.ascontiguousarray(data.transpose(2, 1, 0)), turned  # [X, Y, Z] -> [Z, Y, X]
 
 
 def _decompressed(path: Path, image: Any) -> Any:
@@ -204,8 +218,19 @@ def _check_grid(path: Path, affine: Array) -> None:
         )
 
 
-def _load_mask(path: Path, owner: Path, shape: tuple[int, ...], affine: npt.NDArray[np.float64], limit: float) -> Array:
-    """The mask of a volume [Z, Y, X] as integers; see the module's text for masks with fractions."""
+def load_mask(path: Path, owner: Path, shape: tuple[int, ...], affine: npt.NDArray[np.float64], limit: float) -> Array:
+    """The mask of a volume [Z, Y, X] as integers; see the module's text for masks with fractions.
+
+    Args:
+        path: of the mask.
+        owner: of its volume, for the message.
+        shape: of the volume as it was read.
+        affine: likewise.
+        limit: of voxels.
+
+    Raises:
+        UnreadableFile: it cannot be decoded, is no mask, or is not on the volume's grid.
+    """
     values, grid = _load(path, limit, None)
     if values.shape != shape or not np.allclose(grid, affine, atol=_GRID, rtol=0):
         raise unreadable(

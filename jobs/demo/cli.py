@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from sensorium.platform.cli import state
+from sensorium.platform.cli import main, state
 from sensorium.platform.tables import print_table
 
 if TYPE_CHECKING:
@@ -25,10 +25,11 @@ app = typer.Typer(add_completion=False, help="Build a lake of real photographs a
 def demo(
     context: typer.Context,
     serve: bool = typer.Option(
-        True, "--serve/--no-serve", help="Serve the application afterwards; this version has none yet."
+        True, "--serve/--no-serve", help="Serve the application afterwards, until Ctrl-C."
     ),
+    port: int = typer.Option(8000, help="Of the application; 0 takes one that is free."),
 ) -> None:
-    """Build the lake, sweep its photographs through codecs, and say where everything is."""
+    """Build the lake, sweep its photographs through codecs, say where everything is, and serve it."""
     from sensorium.catalog.cli import open_catalog
     from sensorium.jobs.demo import steps
     from sensorium.jobs.machine_quality import analysis
@@ -63,10 +64,12 @@ def demo(
     typer.echo(f"  {program} {lake}catalog show photographs")
     typer.echo(f"  {program} {lake}catalog show {steps.SWEEP}")
     typer.echo(f"  {program} {lake}models list")
-    if serve:
-        typer.echo("The application (web front end and REST API) is not part of this version; nothing is served.")
     if report.errors:
         raise typer.Exit(1)
+    if serve:
+        typer.echo()
+        # through the command line: what serves is a floor above, and may not be installed
+        main(["--lake", catalog.storage.url, "serve", "--port", str(port)])
 
 
 def _tell_fit(system: str, report: FitReport | None) -> None:

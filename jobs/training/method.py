@@ -100,6 +100,7 @@ class Method:
         pictures: drawn from the rows of ``score``; shown with the run.
         confusion: names of the classes where ``score`` gives a row ``confusion`` (counts by predicted class) and ``label``.
         export: the network for ONNX; None where it cannot leave.
+        illustrate: draws the prediction of one sample for people: from the fitted system, the sample and its result.
     """
 
     config: type[Any]
@@ -119,6 +120,7 @@ class Method:
     pictures: Callable[[pl.DataFrame, Fitted], Mapping[str, Picture]] = _no_pictures
     confusion: Callable[[Fitted], list[str]] | None = None
     export: Callable[[Fitted], Export] | None = None
+    illustrate: Callable[[Fitted, Sample, Mapping[str, Any]], Mapping[str, Picture]] | None = None
 
 
 def method_of(system: str, operation: str = "fit") -> Method:

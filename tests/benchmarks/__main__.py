@@ -21,6 +21,7 @@ from deltalake import write_deltalake
 from sensorium.catalog import Catalog, Dataset
 from sensorium.platform.tables import print_rows
 from tests.benchmarks.fits import fits, live
+from tests.benchmarks.serving import crowd, serve
 from tests.benchmarks.sweeps import codecs, long_sweep, peer, sweep
 
 ROUNDS = 5
@@ -154,7 +155,7 @@ def queries(folder: Path) -> None:
 
 
 def main() -> None:
-    usual = (payload, commits, queries, codecs, sweep, peer, fits, live)
+    usual = (payload, commits, queries, codecs, sweep, peer, fits, live, serve, crowd)
     parts = {part.__name__: part for part in (*usual, long_sweep)}
     for part in [parts[name] for name in sys.argv[1:]] or usual:
         with tempfile.TemporaryDirectory(prefix="sensorium-bench-") as folder:

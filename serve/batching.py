@@ -1,0 +1,112 @@
+"""One model at work: what arrives while it computes is its next batch.
+
+No request waits for a batch to fill: a model that is idle begins at once, so that batching costs a single client nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from sensorium.jobs.training.method import Fitted, Method, png
+from sensorium.platform.errors import SensoriumError
+
+__all__ = ["Outcome", "Worker"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one sample.
+
+    Attributes:
+        result: fields of the prediction, arrays as NumPy.
+        pictures: PNG files by name, where they were asked for.
+        error: why there is no result; empty where there is one.
+        batch: samples that were computed together.
+        seconds: that the batch took.
+    """
+
+    result: dict[str, Any] = field(default_factory=dict)
+    pictures: dict[str, bytes] = field(default_factory=dict)
+    error: str = ""
+    batch: int = 1
+    seconds: float = 0.0
+
+
+@dataclass
+class _Job:
+    sample: Mapping[str, Any]
+    pictures: bool
+    answer: asyncio.Future[Outcome]
+
+
+class Worker:
+    """A fitted model, and the queue before it. Belongs to one event loop; the model runs in one thread beside it."""
+
+    def __init__(self, method: Method, fitted: Fitted, executor: ThreadPoolExecutor, largest: int) -> None:
+        self._method, self._fitted, self._executor, self._largest = method, fitted, executor, largest
+        self._waiting: deque[_Job] = deque()
+        self._running: asyncio.Task[None] | None = None
+
+    async def predict(self, sample: Mapping[str, Any], *, pictures: bool = False) -> Outcome:
+        """The outcome for one sample; errors that are the sample's are in it."""
+        job = _Job(sample, pictures, asyncio.get_running_loop().create_future())
+        self._waiting.append(job)
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._drain())
+        return await job.answer
+
+    async def _drain(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            jobs = [self._waiting.popleft() for _ in range(min(self._largest, len(self._waiting)))]
+            jobs = [job for job in jobs if not job.answer.done()]  # whoever has gone away needs no answer
+            if not jobs:
+                continue
+            try:
+                outcomes = await loop.run_in_executor(self._executor, self._compute, jobs)
+            except Exception as error:  # noqa: BLE001 - it belongs to those who asked
+                for job in jobs:
+                    if not job.answer.done():
+                        job.answer.set_exception(error)
+                continue
+            for job, outcome in zip(jobs, outcomes, strict=True):
+                if not job.answer.done():
+                    job.answer.set_result(outcome)
+
+    def _compute(self, jobs: Sequence[_Job]) -> list[Outcome]:
+        started = time.perf_counter()
+        samples = [job.sample for job in jobs]
+        results = self._results(samples)
+        seconds = time.perf_counter() - started
+        outcomes = []
+        for job, result in zip(jobs, results, strict=True):
+            if isinstance(result, str):
+                outcomes.append(Outcome(error=result, batch=len(jobs), seconds=seconds))
+                continue
+            drawn: dict[str, bytes] = {}
+            if job.pictures and self._method.illustrate is not None:
+                pictures = self._method.illustrate(self._fitted, job.sample, result)
+                drawn = {name: png(draw) for name, draw in pictures.items()}
+            outcomes.append(Outcome(result, drawn, "", len(jobs), seconds))
+        return outcomes
+
+    def _results(self, samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any] | str]:
+        """Results of all samples; one that cannot be predicted does not spoil the others of its batch."""
+        try:
+            return list(self._method.predict(self._fitted, samples))
+        except SensoriumError as error:
+            if len(samples) == 1:
+                return [str(error)]
+        results: list[dict[str, Any] | str] = []
+        for sample in samples:
+            try:
+                results += self._method.predict(self._fitted, [sample])
+            except SensoriumError as error:
+                results.append(str(error))
+        return results
