@@ -19,6 +19,7 @@ _EXTRA = {
     "tesserocr": "ocr",
     "edfio": "formats",
     "gradio": "serve",
+    "plotly": "serve",
     "nibabel": "formats",
     "pydicom": "formats",
     "tifffile": "formats",

@@ -18,8 +18,8 @@ from sensorium.platform.errors import UserError
 __all__ = ["GROUP", "OPERATIONS", "System", "get"]
 
 GROUP = "sensorium.systems"
-#: what a system may offer; each is a command of the same name
-OPERATIONS = ("sweep", "fit", "evaluate", "predict", "reproduce")
+#: what a system may offer; each is a command of the same name, but for ``panel``: its own page of the front end
+OPERATIONS = ("sweep", "fit", "evaluate", "predict", "reproduce", "panel")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class System:
         claim: what its paper says it does better, to be shown by an experiment.
         paper: number of the paper among the project's eighteen.
         operations: ``module:function`` for each of :data:`OPERATIONS` that it offers.
+        explanation: a paragraph for people: what goes in, what the method does, what comes out, in whose paper.
     """
 
     name: str
@@ -43,6 +44,7 @@ class System:
     claim: str
     paper: int
     operations: Mapping[str, str] = field(default_factory=dict)
+    explanation: str = ""
 
     def operation(self, name: str) -> Any:
         """The function behind an operation.

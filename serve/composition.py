@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi.responses import RedirectResponse
+from fastapi.responses import RedirectResponse, Response
 
 from sensorium.catalog.lake import Catalog
 from sensorium.serve.api import Service, build
@@ -38,6 +38,8 @@ def compose(catalog: Catalog, hosts: Hosts, options: ServeOptions) -> Any:
 
     start = "/ui/" if options.pages else "/docs"
     application.add_api_route("/", lambda: RedirectResponse(start), include_in_schema=False)
+    # the pages name their icon themselves, but browsers ask for this one all the same
+    application.add_api_route("/favicon.ico", lambda: Response(status_code=204), include_in_schema=False)
     if options.pages:
         from sensorium.serve.pages.application import mount
         from sensorium.serve.panels import panels

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 COOKIE = "sensorium"
 #: answered without a sign-in: they say nothing about data
-_OPEN = frozenset({"/healthz", "/readyz", "/sign-in"})
+_OPEN = frozenset({"/healthz", "/readyz", "/sign-in", "/favicon.ico"})
 _REQUEST_ID = re.compile(rb"[\w.-]{1,64}")
 #: clients whose budgets of requests are remembered
 _CLIENTS = 10_000

@@ -19,4 +19,10 @@ system = System(
         "predict": _METHOD,
         "reproduce": "sensorium.jobs.clinical_series.reproduction:reproduce",
     },
+    explanation=(
+        "In goes what was measured of a patient, at whatever times it was measured, and a few facts such as the age. No gap "
+        "is filled: attention within the series of each variable looks at segments of several lengths and at how dense the "
+        "observations are, then a graph joins variables to organs and organs to one another. Out comes the probability of "
+        "the outcome, such as death in hospital. After paper 11 (MVMformer). For research: this is not a medical device."
+    ),
 )

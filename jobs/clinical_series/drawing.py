@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 __all__ = [
     "calibration",
     "draw_graph",
+    "importance",
     "measurement_graph",
     "missing_figure",
+    "observations",
     "png",
     "precision_recall",
+    "risk",
     "roc",
     "save_graph",
 ]
@@ -149,6 +152,38 @@ def calibration(axes: Axes, labels: npt.NDArray[Any], values: npt.NDArray[np.flo
     axes.set(xlabel="mean probability of the group", ylabel="share of the group with the outcome")
     axes.set(xlim=(0, top), ylim=(0, top))
     axes.grid(alpha=0.3)
+
+
+def observations(axes: Axes, times: npt.ArrayLike, series: Mapping[str, tuple[Matrix, Matrix]]) -> None:
+    """A lane for each of ``series`` (name -> times and values of its observations), scaled to its own range, which is written
+    beside its name; ``times`` of all observations give the width.
+    """
+    titles = []
+    for lane, (name, (own, values)) in enumerate(reversed(list(series.items()))):
+        low, high = float(values.min()), float(values.max())
+        scaled = (values - low) / (high - low) - 0.5 if high > low else np.zeros(len(values))
+        axes.plot(own, lane + 0.8 * scaled, ".-", linewidth=0.8, markersize=5)
+        titles.append(f"{name}\n{low:.4g} to {high:.4g}")
+    axes.set_yticks(range(len(titles)), titles, fontsize=8)
+    axes.set(xlabel="time (h)", xlim=(0, max(1.0, float(np.max(times)) * 1.02)))
+    axes.grid(axis="x", alpha=0.3)
+
+
+def risk(axes: Axes, times: Sequence[float], values: npt.ArrayLike, what: str) -> None:
+    """Probability [n] of ``what`` from all that was observed until each of n times, hours."""
+    axes.plot(times, values, "o-")
+    axes.set(xlabel="observed until (h)", ylabel=f"probability that {what} is 1", ylim=(-0.02, 1.02))
+    axes.grid(alpha=0.3)
+
+
+def importance(axes: Axes, falls: Mapping[str, float]) -> None:
+    """By how much the probability falls when a variable is taken as never observed, by name; the largest above."""
+    names = sorted(falls, key=lambda name: abs(falls[name]))
+    colours = ["#d55e00" if falls[name] > 0 else "#0072b2" for name in names]
+    axes.barh(names, [falls[name] for name in names], color=colours)
+    axes.axvline(0, color="grey", linewidth=0.8)
+    axes.tick_params(axis="y", labelsize=8)
+    axes.set_xlabel("fall of the probability without the variable")
 
 
 def missing_figure(shares: Sequence[float], found: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:

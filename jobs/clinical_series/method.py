@@ -32,6 +32,9 @@ _CHUNK = 32
 #: of a death, from which on it is predicted
 _THRESHOLD = 0.5
 
+#: variables, and moments of a stay, that are drawn of one prediction
+_LANES, _BARS, _MOMENTS = 6, 12, 12
+
 _AREAS = {"auroc": auroc, "auprc": auprc}
 
 
@@ -132,6 +135,32 @@ def _pictures(rows: pl.DataFrame, fitted: Fitted) -> dict[str, Picture]:
     return pictures
 
 
+def _illustrate(fitted: Fitted, sample: Sample, result: Mapping[str, Any]) -> dict[str, Picture]:
+    """What was measured most, the risk as the stay went on, and what the risk comes from."""
+    names, target = fitted.preprocessing["variables"], fitted.config.target
+    record = data.checked(sample, names, fitted.config)
+    times, variables, values = (np.asarray(record[name]) for name in ("times", "variables", "values"))
+    found, counts = np.unique(variables, return_counts=True)
+    frequent = found[np.argsort(-counts, kind="stable")].tolist()
+    series = {names[one]: (times[variables == one], values[variables == one]) for one in frequent[:_LANES]}
+    moments = np.unique(np.linspace(times.min(), times.max(), _MOMENTS)).tolist()
+    until = [{**sample, **_observed(sample, times <= moment)} for moment in moments]
+    risks = probabilities(fitted, until)
+    falls = {
+        names[one]: float(result["probability"] - probabilities(fitted, [sample], hidden=(one,))[0])
+        for one in frequent[:_BARS]
+    }
+    return {
+        "most_measured": lambda axes: drawing.observations(axes, times, series),
+        "risk_over_time": lambda axes: drawing.risk(axes, moments, risks, target),
+        "contribution_of_variables": lambda axes: drawing.importance(axes, falls),
+    }
+
+
+def _observed(sample: Sample, kept: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    return {name: np.asarray(sample[name])[kept] for name in ("times", "variables", "values")}
+
+
 def _draw_graph(axes: Axes, network: MVMformer, preprocessing: Mapping[str, Any]) -> None:
     measurements, organs = network.graph()
     names, groups = preprocessing["variables"], preprocessing["groups"]
@@ -163,4 +192,5 @@ method = Method(
         "validation": 0.34,
     },
     pictures=_pictures,
+    illustrate=_illustrate,
 )

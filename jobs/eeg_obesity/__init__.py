@@ -19,4 +19,11 @@ system = System(
         "predict": _METHOD,
         "reproduce": "sensorium.jobs.eeg_obesity.reproduction:reproduce",
     },
+    explanation=(
+        "In goes a recording of EEG from 19 named electrodes. It is filtered, brought to 128 Hz and cut into epochs of ten "
+        "seconds. The encoder of a variational autoencoder, which has learnt from signals without their classes, turns each "
+        "epoch into features; a one-dimensional convolutional network gives it a probability for each class, and the epochs "
+        "vote. Out come the class and the share of the epochs that agree. After paper 12 (Yue et al., ICPR 2024); its "
+        "recordings are private, so what the classes mean depends on the data that a model was fitted on."
+    ),
 )

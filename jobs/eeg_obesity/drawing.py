@@ -23,7 +23,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["embedding", "embedding_figure", "head_figure", "impurity_figure", "png", "positions", "reduced", "save"]
+__all__ = [
+    "embedding",
+    "embedding_figure",
+    "epochs",
+    "head",
+    "head_figure",
+    "impurity_figure",
+    "png",
+    "positions",
+    "reduced",
+    "save",
+]
 
 Floats = npt.NDArray[np.float64]
 
@@ -102,6 +113,26 @@ def head_figure(importance: Mapping[str, npt.ArrayLike], channels: Sequence[str]
         one.set_title(name)
     figure.colorbar(drawn, ax=axes, shrink=0.7, label=unit)
     return figure
+
+
+def head(axes: Axes, values: npt.ArrayLike, channels: Sequence[str], unit: str) -> None:
+    """One head on ``axes``: a value of either sign for each of 4 or more electrodes [C], blue through white to red."""
+    row = np.asarray(values, dtype=np.float64)
+    limit = float(np.abs(row).max()) or 1.0
+    drawn = _draw_head(axes, row, channels, (-limit, limit), "RdBu_r")
+    if axes.figure is not None:
+        axes.figure.colorbar(drawn, ax=axes, shrink=0.7, label=unit)
+
+
+def epochs(axes: Axes, probabilities: npt.ArrayLike, classes: Sequence[str], begin: float, length: float) -> None:
+    """Probability of each class [n, K] over the epochs of a recording, which follow one another from ``begin``, seconds."""
+    rows = np.asarray(probabilities, dtype=np.float64)
+    edges = begin + length * np.arange(len(rows) + 1)
+    for name, values in zip(classes, rows.T, strict=True):
+        axes.stairs(values, edges, label=name, linewidth=1.6, baseline=None)
+    axes.set(xlabel="time (s)", ylabel="probability", ylim=(-0.02, 1.02))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="best")
 
 
 def _draw_head(axes: Axes, values: Floats, channels: Sequence[str], limits: tuple[float, float], colours: str) -> Any:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sensorium.catalog.fields import ArrayField, Field, ScalarField
-from sensorium.jobs.eeg_obesity import data
+from sensorium.jobs.eeg_obesity import data, drawing
 from sensorium.jobs.eeg_obesity.config import EegConfig
 from sensorium.jobs.eeg_obesity.network import EEGNet, SignalCNN, VariationalAutoencoder, vae_terms
 from sensorium.jobs.eeg_obesity.simulation import recordings
@@ -31,11 +31,14 @@ from sensorium.jobs.training.recipe import Moment, Phase, Recipe, Update, Worksp
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["class_scores", "featuriser", "method", "score_row", "statistics", "summarise", "vote"]
+__all__ = ["class_scores", "featuriser", "method", "score_row", "silenced", "statistics", "summarise", "vote"]
 
 logger = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float32]
+
+#: electrodes that a map of the head needs
+_HEAD = 4
 
 
 # -- networks ---------------------------------------------------------------------------------------------------------
@@ -180,6 +183,37 @@ def _predict(fitted: Fitted, samples: Sequence[Sample]) -> list[dict[str, Any]]:
     return results
 
 
+def silenced(fitted: Fitted, sample: Sample, winner: int) -> Floats:
+    """What each electrode adds to the mean probability of class ``winner`` [C]: the fall when it is held at its mean."""
+    network = _EndToEnd(fitted).eval()
+    inputs = torch.from_numpy(data.prepared(sample, fitted.config, fitted.preprocessing)).to(fitted.device)
+    found = []
+    with torch.no_grad():
+        for channel in (None, *range(inputs.shape[1])):
+            changed = inputs.clone()
+            if channel is not None:
+                changed[:, channel] = 0  # of standardised signals
+            found.append(network(changed)[:, winner].mean())
+    levels = torch.stack(found)
+    fall: Floats = (levels[0] - levels[1:]).cpu().numpy()
+    return fall
+
+
+def _illustrate(fitted: Fitted, sample: Sample, result: Mapping[str, Any]) -> dict[str, Picture]:
+    """Probabilities over the recording, and where on the head the vote comes from."""
+    config, classes = fitted.config, list(fitted.preprocessing["classes"])
+    pictures: dict[str, Picture] = {
+        "probability_of_epochs": lambda axes: drawing.epochs(
+            axes, result["probabilities"], classes, config.cut, config.epoch
+        )
+    }
+    if len(config.channels) >= _HEAD:
+        added = silenced(fitted, sample, classes.index(result["predicted"]))
+        unit = f"fall of P({result['predicted']}) without the electrode"
+        pictures["contribution_of_electrodes"] = lambda axes: drawing.head(axes, added, config.channels, unit)
+    return pictures
+
+
 def vote(probabilities: npt.NDArray[np.floating]) -> int:
     """The class that most epochs [n, K] are put into (2.3); of equally many, the one with the highest mean probability."""
     votes = np.bincount(probabilities.argmax(axis=1), minlength=probabilities.shape[1])
@@ -303,4 +337,5 @@ method = Method(
     pictures=_pictures,
     confusion=lambda fitted: list(fitted.preprocessing["classes"]),
     export=_export,
+    illustrate=_illustrate,
 )

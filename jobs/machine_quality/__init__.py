@@ -22,4 +22,10 @@ system = System(
         "predict": _METHOD,
         "reproduce": "sensorium.jobs.machine_quality.learned.reproduction:reproduce",
     },
+    explanation=(
+        "In go a crop of a picture and the same crop after compression. A convolutional network looks at both and predicts "
+        "how much worse a machine, one that detects, recognises or reads, does on the compressed one. It has learnt from "
+        "sweeps that compressed many pictures and let the machine look at all of them. Out comes the loss that is to be "
+        "expected. After paper 18, whose measure is made for machines rather than for eyes."
+    ),
 )

@@ -19,4 +19,11 @@ system = System(
         "predict": _METHOD,
         "reproduce": "sensorium.jobs.water_pollutants.reproduction:reproduce",
     },
+    explanation=(
+        "In go the readings of ten impedance sensors in flowing water. The difference of each to its own exponential moving "
+        "average (EMA-D) takes slow drift away; windows of 32 readings of it go through a small convolutional network, which "
+        "gives each window a probability for every pollutant. Out comes the class whose mean over all windows is highest. "
+        "After paper 13; its measurements are not public, so a model here has learnt from simulated water, or from data of "
+        "your own."
+    ),
 )

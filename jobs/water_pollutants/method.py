@@ -18,6 +18,7 @@ from sensorium.jobs.training.recipe import Moment, Phase, Recipe, Update, Worksp
 from sensorium.jobs.water_pollutants import simulator
 from sensorium.jobs.water_pollutants.config import WaterConfig
 from sensorium.jobs.water_pollutants.data import examples, prepared, preprocess
+from sensorium.jobs.water_pollutants.drawing import illustrate
 from sensorium.jobs.water_pollutants.network import WindowCNN, build
 
 __all__ = ["method", "window_logits"]
@@ -176,4 +177,5 @@ method = Method(
     small={"epochs": 1, "stride": 40, "folds": 4, "validation": 0.34, "batch_size": 32},
     confusion=lambda fitted: list(fitted.preprocessing["classes"]),
     export=_export,
+    illustrate=illustrate,
 )

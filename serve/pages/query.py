@@ -46,10 +46,11 @@ def build(listing: Listing) -> None:
         shown = gr.Dataframe(flat(frame), visible=frame.height > 0)
         return _told(frame, answer.truncated), shown, markup.address("query", q=query)
 
-    def opened(request: gr.Request) -> tuple[Any, str, str]:
+    def opened(request: gr.Request) -> tuple[Any, Any, str]:
         found = examples.statements(listing)
         words = "" if found else markup.page(markup.notice("The lake is empty: there is nothing to query yet."))
-        return gr.Dropdown(found, value=None), request.query_params.get("q", ""), words
+        # what somebody has typed before the page was ready stays
+        return gr.Dropdown(found, value=None), request.query_params.get("q") or gr.skip(), words
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 

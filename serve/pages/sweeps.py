@@ -136,7 +136,8 @@ def build(listing: Listing) -> None:
         wanted = request.query_params.get("sweep", "")
         name = wanted if wanted in names else names[0]
         condition = request.query_params.get("where", "")
-        return ["", gr.Row(visible=True), gr.Dropdown(names, value=name), condition, _asked(listing, name, condition)]
+        found = _asked(listing, name, condition)
+        return ["", gr.Row(visible=True), gr.Dropdown(names, value=name), condition or gr.skip(), found]
 
     @spoken
     def chosen(name: str, condition: str) -> tuple[Asked, str]:
@@ -237,7 +238,7 @@ def _recommendation(explorer: Explorer, asked: gr.State) -> list[Any]:
         )
         bound = gr.Number(label="Bound of the score", min_width=140, elem_id="bound")
         budget = gr.Number(1.0, label="Bits per pixel, at most", min_width=140, visible=False, elem_id="budget")
-        ask = gr.Button("Recommend", variant="primary", min_width=120, scale=0)
+        ask = gr.Button("Recommend", variant="primary", min_width=150, scale=0)
     answer = gr.HTML(padding=False, elem_id="answer")
 
     def switched(wanted: str) -> list[Any]:
@@ -277,9 +278,17 @@ def _worst(explorer: Explorer, asked: gr.State) -> gr.Dropdown:
     with gr.Row(elem_classes="ask"):
         number = gr.Dropdown([], label="Worst by", min_width=200)
         count = gr.Slider(1, 12, 4, step=1, label="How many", min_width=160)
-        ask = gr.Button("Show them", min_width=120, scale=0)
+        ask = gr.Button("Show them", min_width=150, scale=0)
     gallery = gr.Gallery(
-        label="Worst cases", columns=2, visible=False, format="png", buttons=["fullscreen"], elem_id="worst"
+        label="Worst cases",
+        columns=2,
+        object_fit="contain",
+        height="auto",
+        visible=False,
+        format="png",
+        buttons=["fullscreen"],
+        elem_id="worst",
+        elem_classes="gallery-sheet",
     )
     remarks = gr.HTML(padding=False)
 

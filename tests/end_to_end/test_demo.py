@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -90,3 +94,43 @@ def test_a_second_run_has_nothing_to_do(demo: Any) -> None:
     )
     assert "0 cells computed, 336 there already" in again.stdout
     assert Catalog(demo.folder / "lake").datasets().select("name", "version").equals(versions)
+
+
+def test_it_serves_what_it_made_until_it_is_stopped(demo: Any) -> None:
+    process = subprocess.Popen(
+        ["sensorium", "demo", "--port", "0"],
+        cwd=demo.folder,
+        env=demo.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        said = []
+        address = ""
+        for line in process.stdout or ():
+            said.append(line)
+            found = re.search(r" at (http://127\.0\.0\.1:\d+)", line)
+            if found:
+                address = found[1]
+                break
+        assert address, "".join(said)
+        with httpx.Client(base_url=address, timeout=60) as client:
+            assert "Sensorium" in client.get("/", follow_redirects=True).text
+            names = {model["name"] for model in client.get("/v1/models").json()}
+            assert names == {"water_pollutants", "eeg_obesity"}
+            rows = client.get("/v1/datasets/water_simulated/samples", params={"limit": 1}).json()["rows"]
+            asked = {"dataset": "water_simulated", "ids": [rows[0]["id"]]}
+            answer = client.post("/v1/models/water_pollutants/predict", json=asked)
+            assert answer.status_code == 200, answer.text
+            classes = Catalog(demo.folder / "lake").model("water_pollutants").preprocessing["classes"]
+            assert answer.json()["results"][0]["result"]["predicted"] in classes
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()

@@ -89,6 +89,25 @@ def _pictures(rows: pl.DataFrame, fitted: Fitted) -> dict[str, Picture]:
     return {"predictions": draw}
 
 
+def _illustrate(fitted: Fitted, sample: Sample, result: Mapping[str, Any]) -> dict[str, Picture]:
+    """The first pair of crops, and where they differ."""
+    reference, compressed = (np.moveaxis(crops[0], 0, 2) for crops in pair(sample, fitted.preprocessing))
+    difference = np.abs(reference.astype(np.int16) - compressed).astype(np.uint8)
+    greatest = max(1, int(difference.max()))
+    panels = [reference, compressed, (difference.astype(np.float64) * 255 / greatest).astype(np.uint8)]
+    gap = np.full((len(reference), max(1, reference.shape[1] // 20), 3), 255, np.uint8)
+
+    def draw(axes: Axes) -> None:
+        axes.imshow(np.hstack([panels[0], gap, panels[1], gap, panels[2]]), interpolation="nearest")
+        width = reference.shape[1] + gap.shape[1]
+        titles = ("reference", "compressed", f"difference, times {255 / greatest:.3g}")
+        axes.set_xticks([width * number + reference.shape[1] / 2 for number in range(3)], titles)
+        axes.set_yticks([])
+        axes.set_title(f"expected {fitted.config.target}: {result['predicted']:.4g}")
+
+    return {"crops": draw}
+
+
 def _example(config: LearnedConfig, seed: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Noise that loses contrast, and how much of it."""
     random = np.random.default_rng(seed)
@@ -136,4 +155,5 @@ method = Method(
     small={"epochs": 1, "width": 0.25, "hidden": 8, "folds": 4, "batch_size": 8},
     pictures=_pictures,
     export=_export,
+    illustrate=_illustrate,
 )

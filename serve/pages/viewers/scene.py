@@ -33,7 +33,14 @@ def show(sample: Sample, declaration: Declaration) -> None:  # noqa: ARG001 - al
         with gr.Column(min_width=300):
             pictures = [(view_picture(sample, index), f"view {index}") for index in chosen]
             gr.Gallery(
-                pictures, label="Views", columns=3, height=460, format="png", buttons=["fullscreen"], elem_id="views"
+                pictures,
+                label="Views",
+                columns=3,
+                height=460,
+                format="png",
+                buttons=["fullscreen"],
+                elem_id="views",
+                elem_classes="gallery-sheet",
             )
         with gr.Column(min_width=300):
             cameras = camera_plot(intrinsics[:_CAMERAS], poses[:_CAMERAS], (height, width))

@@ -104,78 +104,62 @@ def _hung(axis: int, letters: str) -> Plane:
 
 def show(sample: Sample, declaration: Declaration) -> None:  # noqa: ARG001 - all viewers are called alike
     """Three pictures with a slider each, and what they share."""
-    view = sample.view("volume")
-    unit = str(sample.get("unit") or "")
     spacing = [float(part) for part in sample.get("spacing") or (1.0, 1.0, 1.0)]
-    hung = planes(sample.get("orientation"))
-    centre_at, width_at, low, high = usual_window(sample, unit)
-    presets = ["From the values", *PRESETS] if unit == "HU" else ["From the values"]
+    window, over = _window_controls(sample)
+    with gr.Row():
+        for plane in planes(sample.get("orientation")):
+            with gr.Column(min_width=260):
+                _plane(sample, plane, spacing, window, over)
+
+
+def _window_controls(sample: Sample) -> tuple[tuple[gr.Slider, gr.Slider], gr.Checkbox]:
+    """Sliders of the window's centre and width with presets, and whether the mask is shown."""
+    unit, masked = str(sample.get("unit") or ""), "mask" in sample
+    *usual, low, high = usual_window(sample, unit)
+    names = ["From the values", *PRESETS] if unit == "HU" else ["From the values"]
+    of, span = f" ({unit})" if unit else "", max(high - low, 1e-9)
+    fine: dict[str, Any] = {"step": span / 400, "interactive": True}
     with gr.Row():
         preset = gr.Dropdown(
-            presets,
-            value=presets[0],
+            names,
+            value=names[0],
             label="Window preset",
-            visible=len(presets) > 1,
+            visible=len(names) > 1,
             min_width=160,
             filterable=False,
             interactive=True,
         )
-        label = f" ({unit})" if unit else ""
-        span = max(high - low, 1e-9)
-        centre = gr.Slider(
-            low, high, centre_at, step=span / 400, label=f"Level: centre{label}", elem_id="centre", interactive=True
-        )
-        width = gr.Slider(
-            span / 400,
-            span,
-            width_at,
-            step=span / 400,
-            label=f"Window: width{label}",
-            elem_id="width",
-            interactive=True,
-        )
-        over = gr.Checkbox(
-            "mask" in sample, label="Show the mask", visible="mask" in sample, min_width=120, interactive=True
-        )
-    pictures: list[gr.Image] = []
-    sliders: list[gr.Slider] = []
-    with gr.Row():
-        for plane in hung:
-            last = view.shape[plane.axis] - 1
-            with gr.Column(min_width=260):
-                drawn = slice_picture(sample, plane, last // 2, (centre_at, width_at), spacing, masked="mask" in sample)
-                pictures.append(
-                    canvas(drawn, plane.words, f"{plane.words} of {sample.id}", classes="black", height=_SIDE)
-                )
-                # a slider needs room to move: of an axis with one slice it has none
-                name = f"{plane.title} slice"
-                sliders.append(
-                    gr.Slider(
-                        0,
-                        max(1, last),
-                        last // 2,
-                        step=1,
-                        label=name,
-                        interactive=last > 0,
-                        elem_id=f"slice{plane.axis}",
-                    )
-                )
+        centre = gr.Slider(low, high, usual[0], label=f"Level: centre{of}", elem_id="centre", **fine)
+        width = gr.Slider(span / 400, span, usual[1], label=f"Window: width{of}", elem_id="width", **fine)
+        over = gr.Checkbox(masked, label="Show the mask", visible=masked, min_width=120, interactive=True)
+    preset.input(spoken(lambda name: PRESETS.get(name, usual)), preset, [centre, width], **QUIET)
+    return (centre, width), over
 
-    def redrawn(plane: Plane) -> Any:
-        def draw(index: float, centre: float, width: float, masked: bool) -> Image.Image:
-            return slice_picture(sample, plane, int(index), (centre, width), spacing, masked=masked)
 
-        return spoken(draw)
+def _plane(
+    sample: Sample, plane: Plane, spacing: list[float], window: tuple[gr.Slider, gr.Slider], over: gr.Checkbox
+) -> None:
+    """The picture of one plane with the slider of its slice."""
+    last = sample.view("volume").shape[plane.axis] - 1
+    centre, width = window
 
-    @spoken
-    def chosen(name: str) -> tuple[Any, Any]:
-        return PRESETS.get(name, (centre_at, width_at))
+    def draw(index: float, centre: float, width: float, masked: bool) -> Image.Image:
+        return slice_picture(sample, plane, int(index), (centre, width), spacing, masked=masked)
 
-    for plane, picture, slider in zip(hung, pictures, sliders, strict=True):
-        inputs = [slider, centre, width, over]
-        triggers = [slider.input, centre.change, width.change, over.change]
-        gr.on(triggers, redrawn(plane), inputs, picture, trigger_mode="always_last", **QUIET)
-    preset.input(chosen, preset, [centre, width], **QUIET)
+    first = draw(last // 2, float(centre.value), float(width.value), "mask" in sample)
+    picture = canvas(first, plane.words, f"{plane.words} of {sample.id}", classes="black", height=_SIDE)
+    slider = gr.Slider(
+        0,
+        max(1, last),  # a slider needs room to move: of an axis with one slice it has none
+        last // 2,
+        step=1,
+        label=f"{plane.title} slice",
+        interactive=last > 0,
+        elem_id=f"slice{plane.axis}",
+    )
+    triggers = [slider.input, centre.change, width.change, over.change]
+    inputs = [slider, centre, width, over]
+    gr.on(triggers, spoken(draw), inputs, picture, trigger_mode="always_last", **QUIET)
 
 
 def usual_window(sample: Sample, unit: str) -> tuple[float, float, float, float]:

@@ -6,10 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from matplotlib.figure import Figure
 
+from sensorium.catalog import Catalog
 from sensorium.jobs.eeg_obesity import drawing
 from sensorium.jobs.eeg_obesity.config import CHANNELS
+from sensorium.jobs.eeg_obesity.method import silenced
 from sensorium.platform.errors import InvalidSample, InvalidSetting
+from tests.jobs.training.unfitted import unfitted
 
 RANDOM = np.random.default_rng(0)
 
@@ -93,3 +98,30 @@ def test_curves_are_the_best_quarter() -> None:
     line = drawing.impurity_figure({"VAE": values}).axes[0].get_lines()[0]
     assert np.asarray(line.get_ydata()).tolist() == np.sort(values)[:20].tolist()
     assert f"{values.mean():.4f}" in str(line.get_label())
+
+
+def test_a_prediction_over_time_and_on_the_head(catalog: Catalog) -> None:
+    torch.manual_seed(0)
+    method, fitted, samples = unfitted(catalog, "eeg_obesity", architecture="cnn")
+    first = fitted.modules["classifier"].get_submodule(first_convolution(fitted.modules["classifier"]))
+    with torch.no_grad():
+        first.weight[:, 5] = 0  # the network is deaf to this electrode
+    (result,) = method.predict(fitted, samples[:1])
+    winner = fitted.preprocessing["classes"].index(result["predicted"])
+    added = silenced(fitted, samples[0], winner)
+    assert added.shape == (len(CHANNELS),)
+    assert added[5] == 0
+    assert np.count_nonzero(added) == len(CHANNELS) - 1
+
+    assert method.illustrate is not None
+    pictures = method.illustrate(fitted, samples[0], result)
+    assert list(pictures) == ["probability_of_epochs", "contribution_of_electrodes"]
+    axes = Figure().add_subplot()
+    pictures["probability_of_epochs"](axes)
+    steps = axes.patches[0].get_data()
+    assert steps.edges[0] == fitted.config.cut
+    np.testing.assert_allclose(steps.values, result["probabilities"][:, 0])
+
+
+def first_convolution(network: torch.nn.Module) -> str:
+    return next(name for name, part in network.named_modules() if isinstance(part, torch.nn.Conv1d))

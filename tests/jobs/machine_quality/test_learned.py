@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from matplotlib.figure import Figure
 
 from sensorium.catalog import Catalog
 from sensorium.jobs.machine_quality.learned.config import NETWORKS, LearnedConfig
@@ -17,6 +18,7 @@ from sensorium.jobs.training.fit import FitRequest, fit
 from sensorium.jobs.training.method import load_model, method_of
 from sensorium.platform.errors import InvalidSample, InvalidSetting
 from sensorium.platform.settings import Settings
+from tests.jobs.training.unfitted import unfitted
 
 SMALL = {"epochs": 1, "width": 0.25, "hidden": 8, "folds": 4, "batch_size": 8}
 
@@ -165,3 +167,16 @@ def test_crops_that_are_none_are_refused(lake: Catalog, damage: dict[str, np.nda
     samples, _ = method.example(LearnedConfig(), 0)
     with pytest.raises(InvalidSample, match=said):
         method.predict(fitted, [{**samples[0], **damage}])
+
+
+def test_a_prediction_shows_both_crops_and_their_difference(catalog: Catalog) -> None:
+    _, fitted, samples = unfitted(catalog, "machine_quality")
+    (result,) = method.predict(fitted, samples[:1])
+    assert method.illustrate is not None
+    axes = Figure().add_subplot()
+    method.illustrate(fitted, samples[0], result)["crops"](axes)
+    shown = np.asarray(axes.images[0].get_array())
+    np.testing.assert_array_equal(shown[:, :32], samples[0]["reference"])
+    np.testing.assert_array_equal(shown[:, -65:-33], samples[0]["compressed"])
+    assert shown[:, -32:].max() == 255  # the difference, enlarged
+    assert f"{result['predicted']:.4g}" in axes.get_title()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sensorium.catalog import Catalog
 from sensorium.catalog.fields import ArrayField, ScalarField
@@ -20,7 +22,7 @@ from sensorium.jobs.training.context import alone
 from sensorium.jobs.training.export import export_onnx
 from sensorium.jobs.training.fit import FitRequest, cross_validate, fit
 from sensorium.jobs.training.loop import run_phase
-from sensorium.jobs.training.method import Fitted, Method, check_data, load_model, ready
+from sensorium.jobs.training.method import Fitted, Method, check_data, load_model, png, ready
 from sensorium.jobs.training.options import FitOptions, SplitOptions
 from sensorium.jobs.training.recipe import Workspace
 from sensorium.platform import plugins
@@ -172,6 +174,20 @@ def test_scores_and_figures(case: Case, trained: Fitted) -> None:
         assert callable(draw)
     unlabelled = case.complete()[0]
     assert case.method.score(trained, unlabelled, case.method.predict(trained, [unlabelled])[0]) is None
+
+
+def test_a_prediction_is_drawn_for_people(case: Case, trained: Fitted) -> None:
+    if case.method.illustrate is None:
+        pytest.skip("its predictions are not drawn")
+    sample = case.complete()[0]
+    pictures = case.method.illustrate(trained, sample, case.method.predict(trained, [sample])[0])
+    assert pictures
+    for name, draw in pictures.items():
+        content = png(draw)
+        assert content.startswith(b"\x89PNG"), name
+        with Image.open(io.BytesIO(content)) as picture:
+            colours = picture.convert("RGB").getcolors(1 << 20)
+        assert colours is None or len(colours) > 4, name  # more than an empty frame
 
 
 def _damages(sample: Mapping[str, Any], field: str) -> list[tuple[str, dict[str, Any]]]:
