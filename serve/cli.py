@@ -41,6 +41,7 @@ def serve(
     body_mb: int = typer.Option(64, help="Size of a request, at most."),
     seconds: float = typer.Option(60.0, help="Time of a prediction, at most."),
     pages: bool = typer.Option(True, "--pages/--no-pages", help="Serve the front end beside the API."),
+    log: Path = typer.Option(None, metavar="FILE", help="Log into this file: a JSON object a line, a line a request."),
 ) -> None:
     """Serve the lake until Ctrl-C; everything that was started ends with it."""
     from sensorium.serve.application import serving
@@ -59,6 +60,7 @@ def serve(
         body_bytes=body_mb << 20,
         seconds=seconds,
         pages=pages,
+        log=str(log.resolve()) if log else "",
     )
     catalog = open_catalog(context)
     stop = threading.Event()

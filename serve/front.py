@@ -17,6 +17,7 @@ from typing import Any
 from sensorium.catalog.lake import Catalog
 from sensorium.platform.errors import UserError
 from sensorium.platform.storage import Storage
+from sensorium.serve.journal import open_journal
 from sensorium.serve.options import ServeOptions
 
 __all__ = ["Front", "bound"]
@@ -59,6 +60,7 @@ class Front:
         from sensorium.serve.hosts import ServeHosts
 
         options = self._options
+        open_journal(options.log)
         listening = bound(options.host, options.port)
         catalog = Catalog(self._lake.root if self._lake.local else self._lake.url, options=self._lake.options)
         self._server = server_of(catalog, ServeHosts(self._host), options)

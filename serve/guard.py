@@ -247,7 +247,7 @@ class Guard:
             "received": received,
             "sent": seen["bytes"],
         }
-        access.info(json.dumps(record))
+        access.info("%s %s %d", record["method"], record["path"], record["status"], extra={"fields": record})
 
 
 async def _refuse(send: Send, refusal: HTTPException) -> None:

@@ -34,6 +34,8 @@ class ServeOptions:
         body_seconds: in which a request must have arrived.
         tasks: long jobs that run at a time; as many again may wait.
         pages: whether the front end is served; the API is always.
+        log: file for what is logged, one JSON object a line, access included; empty for the process's standard error, which
+            Ray keeps among its own logs for as long as its session lasts.
     """
 
     host: str = "127.0.0.1"
@@ -53,6 +55,7 @@ class ServeOptions:
     body_seconds: float = 60.0
     tasks: int = 2
     pages: bool = True
+    log: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65_535:

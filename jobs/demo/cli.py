@@ -24,9 +24,7 @@ app = typer.Typer(add_completion=False, help="Build a lake of real photographs a
 @app.command()
 def demo(
     context: typer.Context,
-    serve: bool = typer.Option(
-        True, "--serve/--no-serve", help="Serve the application afterwards, until Ctrl-C."
-    ),
+    serve: bool = typer.Option(True, "--serve/--no-serve", help="Serve the application afterwards, until Ctrl-C."),
     port: int = typer.Option(8000, help="Of the application; 0 takes one that is free."),
 ) -> None:
     """Build the lake, sweep its photographs through codecs, say where everything is, and serve it."""

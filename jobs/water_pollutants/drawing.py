@@ -17,8 +17,9 @@ __all__ = ["illustrate"]
 
 
 def illustrate(fitted: Fitted, sample: Sample, result: Mapping[str, Any]) -> dict[str, Picture]:
-    """``readings``: each feature about its mean, in deviations of its own; ``probability_of_windows``: probability of each class over time,
-    where a sample is more than one window.
+    """The readings, and the probability of each class over time where a sample is more than one window.
+
+    Readings are drawn about the mean of their feature, in deviations of its own.
     """
     config, found = fitted.config, np.asarray(result["probabilities"])
     values = np.asarray(sample[config.readings], np.float64)

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from sensorium.catalog import Catalog
+from sensorium.serve.journal import JsonLines
 from sensorium.serve.options import ServeOptions
 from tests.serve import small_cnn
 from tests.serve.running import installed, running
@@ -287,8 +288,10 @@ def test_the_access_log_is_structured_and_holds_no_secret(
     with caplog.at_level("INFO", logger="sensorium.serve.access"):
         client.get("/v1/datasets?token=secret", headers={"authorization": "Bearer secret"})
         time.sleep(0.1)
-    record = json.loads(caplog.records[-1].getMessage())
+    record = json.loads(JsonLines().format(caplog.records[-1]))
     assert (record["path"], record["status"], record["method"]) == ("/v1/datasets", 200, "GET")
+    assert {"time", "id", "client", "ms", "sent"} <= set(record)
+    assert "secret" not in str(record)
     assert "secret" not in caplog.text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
 import re
 import signal
@@ -43,6 +44,7 @@ class Command:
     process: subprocess.Popen[str]
     port: int
     catalog: Catalog
+    log: Path
 
     def children(self) -> list[int]:
         """Processes below it."""
@@ -78,7 +80,7 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
             [{"id": "a", "image": PICTURE}, {"id": "b", "image": PICTURE[::-1]}]
         )
         environment = {**os.environ, **small_cnn.install(folder / "site"), "SENSORIUM_CPUS": "2"}
-        arguments = ["serve", "--port", "0", "--no-pages", "--replicas", "2"]
+        arguments = ["serve", "--port", "0", "--no-pages", "--replicas", "2", "--log", str(folder / "log")]
         process = subprocess.Popen(
             [sys.executable, "-c", "from sensorium.platform.cli import main; main()", "--lake", str(folder / "lake"), *arguments],
             env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
@@ -92,7 +94,7 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
                     break
             else:
                 pytest.fail("it did not start: " + "".join(said))
-            yield Command(process, int(found[1]), catalog)
+            yield Command(process, int(found[1]), catalog, folder / "log")
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -108,6 +110,8 @@ def test_it_answers_and_listens_on_loopback_only(command: Command) -> None:
         expected = small_cnn.predicted(command.catalog.model("small"), PICTURE)
         assert np.allclose(answer.json()["result"]["probabilities"], expected["probabilities"], atol=1e-6)
         assert client.get("/readyz").json() == {"ready": True, "replicas": 2}
+    lines = [json.loads(line) for line in command.log.read_text().splitlines()]
+    assert {"path": "/readyz", "status": 200}.items() <= lines[-1].items()
     listening = subprocess.run(["ss", "-Hltn"], capture_output=True, text=True, check=False).stdout
     places = [line.split()[3] for line in listening.splitlines() if line.split()[3].endswith(f":{command.port}")]
     assert places == [f"127.0.0.1:{command.port}"]

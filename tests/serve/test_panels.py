@@ -294,6 +294,18 @@ def test_numbers_among_metrics_with_their_intervals() -> None:
     ]
 
 
+def test_figures_with_intervals_stand_apart_from_the_rest(lake: Catalog) -> None:
+    served = of_gateway(lake, lambda gateway: gateway.served("small"))
+    assert "Nothing was measured" in described.about(served, ())
+    metrics = {"auroc": {"value": 0.8, "low": 0.7, "high": 0.9, "units": 12}, "steps": 40}
+    html = described.about(replace(served, model=replace(served.model, metrics=metrics)), ("<best>",))
+    figures, _, others = html.partition("<details>")
+    assert "0.7 to 0.9" in figures
+    assert "steps" not in figures
+    assert "steps" in others
+    assert "&lt;best&gt;" in figures
+
+
 def test_every_system_says_how_it_works() -> None:
     for name, system in plugins.load_all(GROUP, System).items():
         if name == "small_cnn":
