@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 _COMMANDS = [
     *("", "catalog", "fit", "evaluate", "predict", "reproduce"),
     *("models", "models list", "models show", "models promote", "models export"),
-    *("sweep", "sweep machine_quality", "systems", "demo"),
+    *("sweep", "sweep machine_quality", "systems", "serve", "demo"),
 ]
 
 
