@@ -15,6 +15,9 @@ from sensorium.platform.errors import InvalidSetting
 
 __all__ = ["app"]
 
+#: requests a second of one client from elsewhere: a page takes some sixty at once, and twice as many are saved up
+_RATE = 200.0
+
 app = typer.Typer(add_completion=False, help="Serve the models, data sets and sweeps of a lake: pages and REST API.")
 
 
@@ -37,7 +40,9 @@ def serve(
     ),
     replicas: str = typer.Option("1:2", metavar="LEAST:MOST", help="Processes that hold models."),
     resident: int = typer.Option(4, help="Models that each of them keeps loaded."),
-    rate: float = typer.Option(0.0, help="Requests a second that one client may make; 0 for any number."),
+    rate: float = typer.Option(
+        None, help="Requests a second that one client may make, 0 for any number; 200 where other machines are let in."
+    ),
     body_mb: int = typer.Option(64, help="Size of a request, at most."),
     seconds: float = typer.Option(60.0, help="Time of a prediction, at most."),
     pages: bool = typer.Option(True, "--pages/--no-pages", help="Serve the front end beside the API."),
@@ -56,7 +61,7 @@ def serve(
         names=tuple(names),
         replicas=_range(replicas),
         resident=resident,
-        rate=rate,
+        rate=rate if rate is not None else _usual_rate(host),
         body_bytes=body_mb << 20,
         seconds=seconds,
         pages=pages,
@@ -72,6 +77,12 @@ def serve(
         typer.echo(f"  API {served.address}/docs    stop with Ctrl-C")
         stop.wait()
         typer.echo("stopping")
+
+
+def _usual_rate(host: str) -> float:
+    from sensorium.serve.options import is_loopback
+
+    return 0.0 if is_loopback(host) else _RATE
 
 
 def _token(file: Path | None) -> str:
