@@ -40,6 +40,7 @@ def serve(
     ),
     replicas: str = typer.Option("1:2", metavar="LEAST:MOST", help="Processes that hold models."),
     resident: int = typer.Option(4, help="Models that each of them keeps loaded."),
+    queue: int = typer.Option(256, help="Requests that may wait for one of them; further ones are sent away with 503."),
     rate: float = typer.Option(
         None, help="Requests a second that one client may make, 0 for any number; 200 where other machines are let in."
     ),
@@ -61,6 +62,7 @@ def serve(
         names=tuple(names),
         replicas=_range(replicas),
         resident=resident,
+        waiting=queue,
         rate=rate if rate is not None else _usual_rate(host),
         body_bytes=body_mb << 20,
         seconds=seconds,

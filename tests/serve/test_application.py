@@ -80,7 +80,18 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
             [{"id": "a", "image": PICTURE}, {"id": "b", "image": PICTURE[::-1]}]
         )
         environment = {**os.environ, **small_cnn.install(folder / "site"), "SENSORIUM_CPUS": "2"}
-        arguments = ["serve", "--port", "0", "--no-pages", "--replicas", "2", "--log", str(folder / "log")]
+        arguments = [
+            "serve",
+            "--port",
+            "0",
+            "--no-pages",
+            "--replicas",
+            "2",
+            "--queue",
+            "16",
+            "--log",
+            str(folder / "log"),
+        ]
         process = subprocess.Popen(
             [sys.executable, "-c", "from sensorium.platform.cli import main; main()", "--lake", str(folder / "lake"), *arguments],
             env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
@@ -155,7 +166,7 @@ def test_a_promoted_version_takes_over_under_load(command: Command) -> None:
 
 
 def test_more_clients_than_it_can_serve_are_told_to_come_again(command: Command) -> None:
-    found = command.load(340, seconds=2, models=("slow",))
+    found = command.load(160, seconds=3, models=("slow",))
     assert set(found.statuses) <= {200, 503}
     assert found.statuses[503] > 0
     assert found.statuses[200] > 0
