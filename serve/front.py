@@ -17,7 +17,7 @@ from typing import Any
 from sensorium.catalog.lake import Catalog
 from sensorium.platform.errors import UserError
 from sensorium.platform.storage import Storage
-from sensorium.serve.journal import open_journal
+from sensorium.serve import journal
 from sensorium.serve.options import ServeOptions
 
 __all__ = ["Front", "bound"]
@@ -47,6 +47,7 @@ class Front:
             await self._start()
         elif self._serving.done():
             raise RuntimeError("the front does not listen any more")
+        journal.flush()
 
     async def __del__(self) -> None:
         """Let open requests end."""
@@ -55,12 +56,13 @@ class Front:
         self._server.should_exit = True
         with contextlib.suppress(Exception):
             await asyncio.wait_for(self._serving, _GRACE_S)
+        journal.flush()
 
     async def _start(self) -> None:
         from sensorium.serve.hosts import ServeHosts
 
         options = self._options
-        open_journal(options.log)
+        journal.open_journal(options.log)
         listening = bound(options.host, options.port)
         catalog = Catalog(self._lake.root if self._lake.local else self._lake.url, options=self._lake.options)
         self._server = server_of(catalog, ServeHosts(self._host), options)

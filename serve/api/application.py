@@ -88,7 +88,8 @@ def build(
         redoc_url=None,
     )
     application.state.service = given
-    for part in (service.router(opens, cookie), models.router, catalog.router, tasks.router):
+    # looked through in this order: what is asked most comes first
+    for part in (models.router, service.router(opens, cookie), catalog.router, tasks.router):
         application.include_router(part)
     application.add_exception_handler(SensoriumError, _ours)
     application.add_exception_handler(HTTPException, _http)

@@ -121,8 +121,11 @@ def test_it_answers_and_listens_on_loopback_only(command: Command) -> None:
         expected = small_cnn.predicted(command.catalog.model("small"), PICTURE)
         assert np.allclose(answer.json()["result"]["probabilities"], expected["probabilities"], atol=1e-6)
         assert client.get("/readyz").json() == {"ready": True, "replicas": 2}
+    until = time.monotonic() + 20
+    while "/readyz" not in command.log.read_text() and time.monotonic() < until:
+        time.sleep(0.2)
     lines = [json.loads(line) for line in command.log.read_text().splitlines()]
-    assert {"path": "/readyz", "status": 200}.items() <= lines[-1].items()
+    assert [line["status"] for line in lines if line.get("path") == "/readyz"] == [200]
     listening = subprocess.run(["ss", "-Hltn"], capture_output=True, text=True, check=False).stdout
     places = [line.split()[3] for line in listening.splitlines() if line.split()[3].endswith(f":{command.port}")]
     assert places == [f"127.0.0.1:{command.port}"]
