@@ -110,7 +110,9 @@ def download(request: Request, name: str, identifier: str) -> Response:
     if size > _DOWNLOAD_BYTES:
         raise UserError(f"sample {identifier!r} has {size >> 20} MB: read it with the catalog, or with catalog export.")
     headers = {"Content-Disposition": 'attachment; filename="sample.npz"'}
-    return Response(npz_bytes(dict(sample)), 200, headers, "application/x-npz")
+    # without its id, so that the file can be sent to a model as it is: an upload has none
+    fields = {field: sample[field] for field in sample if field != "id"}
+    return Response(npz_bytes(fields), 200, headers, "application/x-npz")
 
 
 @router.get("/datasets/{name}/samples/{identifier:path}")

@@ -185,6 +185,10 @@ def test_data_sets_and_their_samples(client: httpx.Client) -> None:
     file = client.get("/v1/datasets/photos/samples/folder/3/download.npz")
     with np.load(io.BytesIO(file.content)) as arrays:
         assert np.array_equal(arrays["image"], np.roll(PICTURE, 3, 0))
+    sent = client.post("/v1/models/small/predict", content=file.content)  # what was downloaded can be sent as it is
+    stored = client.post("/v1/models/small/predict", json={"dataset": "photos", "ids": ["folder/3"]})
+    assert sent.status_code == 200, sent.text
+    assert sent.json()["result"] == stored.json()["results"][0]["result"]
     assert client.get("/v1/datasets/fotos").status_code == 404
     assert client.get("/v1/datasets/photos/samples", params={"where": "subject ="}).status_code == 400
 

@@ -16,11 +16,11 @@ from sensorium.jobs.training.method import load_model
 from tests.serve import panels_lake, small_cnn
 from tests.serve.running import installed
 from tests.serve.test_browser_catalog import (  # noqa: F401 - fixtures
-    _UNNAMED,
     Site,
     _close,
     browser,
     choose,
+    complete,
     folder,
     pytestmark,
     serve,
@@ -74,21 +74,6 @@ def upload(page: Any, content: bytes, name: str = "mine.png") -> None:
     )
     page.get_by_text(name, exact=False).first.wait_for()
     page.get_by_role("button", name="Predict this file").click()
-
-
-def complete(page: Any, site: Site, name: str) -> None:
-    """Nothing is fetched from elsewhere, nothing is without a name, nothing is wider than a phone."""
-    settle(page)
-    site.keep(page, name)
-    own = site.base.removesuffix("/ui/")
-    assert [url for url in page.asked if not url.startswith((own, "data:", "blob:"))] == []
-    assert page.complaints == []
-    assert page.evaluate(_UNNAMED) == []
-    assert page.locator("h1").count() == 1
-    page.set_viewport_size({"width": 390, "height": 844})
-    page.wait_for_timeout(150)
-    site.keep(page, f"{name}-phone")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_a_sample_of_the_lake_gets_the_models_answer(site: Site, lake: Catalog) -> None:
