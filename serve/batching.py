@@ -18,7 +18,7 @@ from typing import Any
 from sensorium.jobs.training.method import Fitted, Method, png
 from sensorium.platform.errors import SensoriumError
 
-__all__ = ["Outcome", "Worker"]
+__all__ = ["NEWEST", "QUICK_S", "Outcome", "Worker"]
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class _Job:
 
 
 #: what is quicker than this is computed on the event loop: a change of threads costs half a millisecond of CPU
-_QUICK_S = 0.002
+QUICK_S = 0.002
 #: weight of the newest batch in the mean that says how quick a model is
-_NEWEST = 0.2
+NEWEST = 0.2
 
 
 class Worker:
@@ -62,13 +62,14 @@ class Worker:
         self._running: asyncio.Task[None] | None = None
         self._mean_s = math.inf  # a sample takes; not quick until it has shown it
 
-    async def predict(self, sample: Mapping[str, Any], *, pictures: bool = False) -> Outcome:
-        """The outcome for one sample; errors that are the sample's are in it."""
-        job = _Job(sample, pictures, asyncio.get_running_loop().create_future())
-        self._waiting.append(job)
+    async def predict(self, samples: Sequence[Mapping[str, Any]], *, pictures: bool = False) -> list[Outcome]:
+        """Outcomes of samples, in their order; errors that are a sample's are in its outcome."""
+        loop = asyncio.get_running_loop()
+        jobs = [_Job(sample, pictures, loop.create_future()) for sample in samples]
+        self._waiting.extend(jobs)
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._drain())
-        return await job.answer
+        return [await jobs[0].answer] if len(jobs) == 1 else await asyncio.gather(*(job.answer for job in jobs))
 
     async def _drain(self) -> None:
         loop = asyncio.get_running_loop()
@@ -80,7 +81,7 @@ class Worker:
                 continue
             started = time.perf_counter()
             try:
-                if self._mean_s * len(jobs) < _QUICK_S and not any(job.pictures for job in jobs):
+                if self._mean_s * len(jobs) < QUICK_S and not any(job.pictures for job in jobs):
                     outcomes = self._compute(jobs)
                 else:
                     outcomes = await loop.run_in_executor(self._executor, self._compute, jobs)
@@ -91,7 +92,7 @@ class Worker:
                 continue
             spent = (time.perf_counter() - started) / len(jobs)
             known = math.isfinite(self._mean_s)
-            self._mean_s = (1 - _NEWEST) * self._mean_s + _NEWEST * spent if known else spent
+            self._mean_s = (1 - NEWEST) * self._mean_s + NEWEST * spent if known else spent
             for job, outcome in zip(jobs, outcomes, strict=True):
                 if not job.answer.done():
                     job.answer.set_result(outcome)

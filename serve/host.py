@@ -43,9 +43,7 @@ class ModelHost:
     async def predict(self, samples: Sequence[Mapping[str, Any]], pictures: bool = False) -> list[Outcome]:
         """Outcomes of samples (fields by name, arrays as NumPy), in their order."""
         worker = await self._worker()
-        if len(samples) == 1:
-            return [await worker.predict(samples[0], pictures=pictures)]
-        return list(await asyncio.gather(*(worker.predict(sample, pictures=pictures) for sample in samples)))
+        return await worker.predict(samples, pictures=pictures)
 
     async def warm(self) -> float:
         """Load the model, so that the first request does not wait for it; seconds that it took."""

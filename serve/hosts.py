@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,28 +16,95 @@ from sensorium.catalog.models import Models
 from sensorium.jobs.training.method import load_model
 from sensorium.platform.errors import WorkerFailed, ours
 from sensorium.platform.storage import Storage
-from sensorium.serve.batching import Outcome, Worker
+from sensorium.serve.batching import NEWEST, QUICK_S, Outcome, Worker
 from sensorium.serve.gateway import Busy
 
 __all__ = ["LocalHosts", "ServeHosts"]
 
 #: samples above this go through the object store: a message of this size would hold up the small ones behind it
 _LARGE_BYTES = 1 << 20
+#: samples up to this size may share a call, and how many of them do at most
+_SMALL_BYTES, _SHARED = 64 << 10, 16
+#: models whose speed is remembered
+_REMEMBERED = 256
+
+
+class _Request(NamedTuple):
+    sample: Mapping[str, Any]
+    answer: asyncio.Future[Outcome]
 
 
 class ServeHosts:
-    """Replicas of :class:`.host.ModelHost`."""
+    """Replicas of :class:`.host.ModelHost`.
+
+    A call costs about as much as a small model takes to answer. Small samples for a quick model that arrive in the same turn
+    of the event loop therefore go as one call; none waits for another. Slow models get a call for each request: Serve counts
+    those to decide how many replicas it starts.
+    """
 
     def __init__(self, handle: Any) -> None:
         """``handle``: of the deployment, made in the event loop that it is used in."""
         self._handle = handle
         self._known: OrderedDict[tuple[str, bool], Any] = OrderedDict()
+        self._sample_s: OrderedDict[str, float] = OrderedDict()  # that a sample of each model takes
+        self._arrived: dict[str, deque[_Request]] = {}
+        self._calls: set[asyncio.Task[None]] = set()
 
     async def predict(self, reference: str, samples: Sequence[Mapping[str, Any]], pictures: bool) -> list[Outcome]:
         """Outcomes of samples, from a replica that holds the model if there is one with room."""
-        handle = self._of(reference, _nbytes(samples) > _LARGE_BYTES)
+        size = _nbytes(samples)
+        if len(samples) == 1 and size <= _SMALL_BYTES and not pictures and self._is_quick(reference):
+            return [await self._shared(reference, samples[0])]
+        return await self._call(reference, samples, pictures, size)
+
+    async def _call(
+        self, reference: str, samples: Sequence[Mapping[str, Any]], pictures: bool, size: int
+    ) -> list[Outcome]:
+        handle = self._of(reference, size > _LARGE_BYTES)
         outcomes: list[Outcome] = await _answered(handle.predict.remote(samples, pictures))
+        self._learn(reference, outcomes)
         return outcomes
+
+    def _is_quick(self, reference: str) -> bool:
+        return self._sample_s.get(reference, math.inf) < QUICK_S
+
+    def _learn(self, reference: str, outcomes: Sequence[Outcome]) -> None:
+        spent = max(outcome.seconds / outcome.batch for outcome in outcomes)
+        known = self._sample_s.pop(reference, spent)
+        self._sample_s[reference] = (1 - NEWEST) * known + NEWEST * spent
+        if len(self._sample_s) > _REMEMBERED:
+            self._sample_s.popitem(last=False)
+
+    def _shared(self, reference: str, sample: Mapping[str, Any]) -> asyncio.Future[Outcome]:
+        """The outcome of one sample, from a call that it shares with what arrives in this turn of the event loop."""
+        loop = asyncio.get_running_loop()
+        arrived = self._arrived.setdefault(reference, deque())
+        if not arrived:
+            loop.call_soon(self._send, reference)
+        request = _Request(sample, loop.create_future())
+        arrived.append(request)
+        return request.answer
+
+    def _send(self, reference: str) -> None:
+        arrived = self._arrived.pop(reference)
+        while arrived:
+            requests = [arrived.popleft() for _ in range(min(_SHARED, len(arrived)))]
+            call = asyncio.create_task(self._answer(reference, requests))
+            self._calls.add(call)
+            call.add_done_callback(self._calls.discard)
+
+    async def _answer(self, reference: str, requests: Sequence[_Request]) -> None:
+        samples = [request.sample for request in requests]
+        try:
+            outcomes = await self._call(reference, samples, False, 0)
+        except Exception as error:  # noqa: BLE001 - it belongs to those who asked
+            for request in requests:
+                if not request.answer.done():
+                    request.answer.set_exception(error)
+            return
+        for request, outcome in zip(requests, outcomes, strict=True):
+            if not request.answer.done():
+                request.answer.set_result(outcome)
 
     async def warm(self, reference: str) -> None:
         """Load a model in one replica."""
@@ -95,7 +163,7 @@ class LocalHosts:
     async def predict(self, reference: str, samples: Sequence[Mapping[str, Any]], pictures: bool) -> list[Outcome]:
         """Outcomes of samples."""
         worker = await self._worker(reference)
-        return list(await asyncio.gather(*(worker.predict(sample, pictures=pictures) for sample in samples)))
+        return await worker.predict(samples, pictures=pictures)
 
     async def warm(self, reference: str) -> None:
         """Load a model."""
