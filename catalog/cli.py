@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,12 +123,22 @@ def ingest(
     strict: bool = typer.Option(False, "--strict", help="Stop at the first file that cannot be read."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Find and count, write nothing."),
     batch: int = typer.Option(256, min=1, help="Samples a commit."),
+    workers: int = typer.Option(0, min=0, help="Processes that read; 0 for one a core."),
+    on_ray: bool = typer.Option(
+        False,
+        "--ray",
+        help="Read in tasks of Ray, on all machines of the cluster; they must see the files and the lake.",
+    ),
+    seconds: float = typer.Option(120.0, min=0.1, help="Time that one sample may take to read."),
 ) -> None:
     """Import files. What is there already is skipped; a bad file is reported and the others go in."""
-    report = open_catalog(context).ingest(
-        path, dataset, format, options=_pairs(options), description=description, licence=licence,
-        strict=strict, dry_run=dry_run, batch=batch,
-    )  # fmt: skip
+    from sensorium.platform.session import ray_session
+
+    with ray_session(state(context).settings) if on_ray else nullcontext():
+        report = open_catalog(context).ingest(
+            path, dataset, format, options=_pairs(options), description=description, licence=licence, strict=strict,
+            dry_run=dry_run, batch=batch, workers=workers, on_ray=on_ray, seconds=seconds,
+        )  # fmt: skip
     _tell(report, as_json=state(context).json)
     if report.failed:
         raise typer.Exit(2)

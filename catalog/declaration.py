@@ -7,7 +7,7 @@ its transactions: an old version is read under its own declaration.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,9 +15,9 @@ from typing import Any
 import pyarrow as pa
 
 from sensorium.catalog import modality as modalities
-from sensorium.catalog.fields import ArrayField, Field, ScalarField, from_column
+from sensorium.catalog.fields import ArrayField, Field, ScalarField, from_column, storable_type
 from sensorium.catalog.modality import Modality
-from sensorium.platform.errors import CorruptData, UnknownField, close_matches
+from sensorium.platform.errors import CorruptData, InvalidName, InvalidSetting, UnknownField, close_matches
 
 __all__ = ["Declaration", "Source"]
 
@@ -56,6 +56,34 @@ class Declaration:
     licence: str = ""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     sources: tuple[Source, ...] = ()
+
+    @classmethod
+    def new(
+        cls,
+        name: str,
+        modality: str,
+        fields: Sequence[Field] | Mapping[str, pa.DataType | str] | None = None,
+        *,
+        description: str = "",
+        licence: str = "",
+        attributes: Mapping[str, Any] | None = None,
+        sources: Sequence[Source] = (),
+    ) -> Declaration:
+        """The declaration of a data set that is to be made: the fields that its modality requires, and ``fields``.
+
+        Raises:
+            UnknownPlugin: no such modality.
+            InvalidName, InvalidSetting: a field that cannot be.
+        """
+        return cls(
+            name=name,
+            modality_name=modalities.get(modality).name,
+            fields=_declared_fields(modality, fields, attributes or {}),
+            description=description,
+            licence=licence,
+            attributes=dict(attributes or {}),
+            sources=tuple(sources),
+        )
 
     @cached_property
     def modality(self) -> Modality:
@@ -126,3 +154,42 @@ class Declaration:
             attributes=content["attributes"],
             sources=tuple(Source(dataset, version) for dataset, version in content["sources"]),
         )
+
+
+def _arrow_type(name: str, kind: pa.DataType | str) -> pa.DataType:
+    if isinstance(kind, pa.DataType):
+        return kind
+    try:
+        return pa.type_for_alias(kind)
+    except ValueError as error:
+        raise InvalidSetting(
+            f"field {name!r}: {kind!r} is no Arrow type. Use one such as 'string', 'int64' or 'double'."
+        ) from error
+
+
+def _declared_fields(
+    modality: str, extra: Sequence[Field] | Mapping[str, pa.DataType | str] | None, attributes: Mapping[str, Any]
+) -> dict[str, Field]:
+    """The columns that a new data set begins with: what its modality requires, and what was asked for."""
+    standard = modalities.get(modality)
+    begun: dict[str, Field] = {own.name: own for own in standard.fields if own.required and own.name not in attributes}
+    declared: Iterable[Field]
+    if isinstance(extra, Mapping):
+        declared = [ScalarField(name, _arrow_type(name, kind)) for name, kind in extra.items()]
+    else:
+        declared = extra or ()
+    for one in declared:
+        if one.name == "id":
+            raise InvalidName("every data set has the field 'id' by itself: leave it out of fields.")
+        known = next((own for own in standard.fields if own.name == one.name), None)
+        if known is not None and isinstance(known, ArrayField) != isinstance(one, ArrayField):
+            kind = "an array" if isinstance(known, ArrayField) else "a scalar"
+            raise InvalidSetting(
+                f"field {one.name!r} is {kind} in modality {modality}: declare it so, or use another name."
+            )
+        if isinstance(one, ScalarField) and storable_type(one.type) is None:
+            raise InvalidSetting(
+                f"field {one.name!r}: type {one.type} cannot be stored. Use a number, text, list or time."
+            )
+        begun[one.name] = one
+    return begun

@@ -74,6 +74,8 @@ class Importer:
         attributes: what holds for the whole data set, such as the names of variables.
         fields: declarations beyond the modality's own.
         options: the keys of ``--set`` that it understands, with their meaning.
+        guarded: whether ``read`` runs native decoders, which a hostile file may crash or hang; such are never run in the
+            user's own process.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Importer:
     attributes: Callable[[Source], dict[str, Any]] | None = None
     fields: Callable[[Source], tuple[Field, ...]] | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+    guarded: bool = True
 
 
 def suffix(path: Path) -> str:

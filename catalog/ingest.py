@@ -1,34 +1,47 @@
-"""Importing files: plan, skip what is there, decode ahead, append, and report what could not be read."""
+"""Importing files: plan, skip what is there, read groups of the rest where it does no harm, land them, report.
+
+Readers (:mod:`.readers`) decode, check and write payload; here rows become visible, a batch at a time.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from sensorium.catalog import readers
+from sensorium.catalog.declaration import Declaration
+from sensorium.catalog.fields import check_name
 from sensorium.catalog.importer import GROUP, Importer, Item, Source
+from sensorium.catalog.landing import Landing
+from sensorium.catalog.readers import Lost, Reader
+from sensorium.catalog.reading import NO_ROWS, Failure, Group, Read
+from sensorium.catalog.table import CommitNote
 from sensorium.platform import plugins
-from sensorium.platform.errors import InvalidSample, InvalidSetting, MissingDependency, UnreadableFile, UserError
+from sensorium.platform.errors import InvalidSetting, MissingDependency, UnreadableFile, UserError
 from sensorium.platform.progress import progress
 
 if TYPE_CHECKING:
     from sensorium.catalog.dataset import Dataset
     from sensorium.catalog.lake import Catalog
-    from sensorium.catalog.writing import Writer
 
 __all__ = ["IngestReport", "choose_importer", "ingest"]
 
 logger = logging.getLogger(__name__)
 
+#: so little work, of a reader that can do no harm, is done in this process
+_FEW = 32
 _THREADS = max(2, os.cpu_count() or 2)
-#: items decoded ahead of the writer
-_AHEAD = 2 * _THREADS
+#: groups under way for each reader: one is read, one waits
+_AHEAD = 2
+#: samples of a group, and bytes of their files, at most
+_GROUP, _GROUP_BYTES = 64, 16 << 20
 #: an importer that is less sure than this does not claim a source
 _SURE_ENOUGH = 0.3
 
@@ -70,11 +83,14 @@ def ingest(
     strict: bool = False,
     dry_run: bool = False,
     batch: int = 256,
+    workers: int = 0,
+    on_ray: bool = False,
+    seconds: float = 120.0,
 ) -> IngestReport:
     """Import the file or folder ``path`` into the data set ``dataset``, creating it if need be.
 
     Samples whose id is there already are skipped without being decoded, so that an import can be repeated or resumed. A file
-    that cannot be read is reported and the others go in.
+    that cannot be read is reported and the others go in, also where it crashes or hangs its reader.
 
     Args:
         catalog: the lake.
@@ -87,11 +103,18 @@ def ingest(
         strict: stop at the first bad file instead; batches committed before stay.
         dry_run: find and count, write nothing.
         batch: samples a commit.
+        workers: processes that read; 0 for as many as there are cores.
+        on_ray: read in tasks of the Ray session that runs, on all its machines; they must see the files and the lake.
+        seconds: that one sample may take where its reader can be ended.
 
     Raises:
         UnreadableFile: the path is not there, or no importer knows it.
         InvalidSetting: an option that the importer does not have, or a data set of another modality.
     """
+    if batch < 1 or workers < 0 or seconds <= 0:
+        raise InvalidSetting(
+            f"batch must be 1 or more, workers 0 or more, seconds above 0; got {batch}, {workers} and {seconds:g}."
+        )
     if not path.exists():
         raise UnreadableFile(f"{path}: there is no such file or folder.")
     source = Source(path.absolute(), dict(options or {}))
@@ -108,59 +131,118 @@ def ingest(
     if dry_run:
         return report
     wanted = [item for item in items if item.id not in present]
-
-    def open_writer() -> Writer:
-        attributes = importer.attributes(source) if importer.attributes else {}
-        target = catalog.create(
-            dataset,
-            modality=importer.modality,
-            fields=importer.fields(source) if importer.fields else None,
-            description=description,
-            licence=licence,
-            attributes=attributes,
-            exist_ok=True,
+    note = CommitNote("append", message=f"import of {path.name} as {importer.name}")
+    landing = Landing(catalog, _declared(importer, source, dataset, description, licence), batch, note)
+    count = workers or os.cpu_count() or 1
+    with (
+        _reader(importer, len(wanted), count, on_ray=on_ray) as reader,
+        progress(f"ingest {dataset}", total=len(wanted), unit="samples") as bar,
+    ):
+        # a thread of this process cannot be ended
+        limit = 0.0 if isinstance(reader, readers.Here) else seconds
+        for size, read in _read(importer, wanted, source.options, landing, reader, batch, limit):
+            for failure in read.failures.values():
+                if strict:
+                    raise failure.error()
+                report.failed.append((failure.path, failure.message))
+                bar.note(f"{len(report.failed)} failed")
+                logger.info("%s", failure.message)
+            landing.take(read)
+            bar.advance(size)
+        landing.land()
+    report.added = landing.added
+    if dataset not in catalog:
+        raise UnreadableFile(
+            f"none of the {len(items)} samples in {path} can be read. The first: {report.failed[0][1]}"
         )
-        _check_attributes(target, attributes)
-        return target.writer(batch, existing="skip", evolve=True, message=f"import of {path.name} as {importer.name}")
-
-    _write(_decoded(importer, wanted, source.options), open_writer, report, len(wanted), strict=strict)
-    if report.version is None:
-        if dataset not in catalog:
-            raise UnreadableFile(
-                f"none of the {len(items)} samples in {path} can be read. The first: {report.failed[0][1]}"
-            )
-        report.version = catalog[dataset].version
+    report.version = catalog[dataset].version
     return report
 
 
-def _write(
-    decoded: Iterator[tuple[Item, Future[dict[str, Any]]]],
-    open_writer: Callable[[], Writer],
-    report: IngestReport,
-    total: int,
-    *,
-    strict: bool,
-) -> None:
-    """Append what can be decoded; the data set is made when there is a first sample for it."""
-    with contextlib.ExitStack() as stack:
-        bar = stack.enter_context(progress(f"ingest {report.dataset}", total=total, unit="samples"))
-        writer: Writer | None = None
-        for item, future in decoded:
-            try:
-                sample = {"id": item.id, **future.result()}
-                if writer is None:
-                    writer = stack.enter_context(open_writer())
-                writer.add(sample)
-            except (UnreadableFile, InvalidSample) as error:
-                if strict:
-                    raise
-                report.failed.append((str(item.paths[0]), str(error)))
-                bar.note(f"{len(report.failed)} failed")
-                logger.info("%s", error)
-            bar.advance()
-        if writer is not None:
-            report.version = writer.close()
-            report.added = writer.added
+def _declared(importer: Importer, source: Source, dataset: str, description: str, licence: str) -> Declaration:
+    """The declaration of the data set, should it have to be made."""
+    check_name(dataset, "data set")
+    return Declaration.new(
+        dataset,
+        importer.modality,
+        importer.fields(source) if importer.fields else None,
+        description=description,
+        licence=licence,
+        attributes=importer.attributes(source) if importer.attributes else {},
+    )
+
+
+@contextmanager
+def _reader(importer: Importer, samples: int, workers: int, *, on_ray: bool) -> Iterator[Reader]:
+    """Where to read: not in this process, unless it cannot come to harm and the work is too little to share."""
+    if on_ray:
+        from sensorium.platform.session import ray_session
+        from sensorium.platform.settings import Settings
+
+        with ray_session(Settings.load()), readers.ray_tasks() as reader:
+            yield reader
+    elif samples <= _FEW and not importer.guarded:
+        with readers.here(_THREADS) as reader:
+            yield reader
+    else:
+        with readers.processes(workers) as reader:
+            yield reader
+
+
+def _read(
+    importer: Importer,
+    items: Sequence[Item],
+    options: Mapping[str, str],
+    landing: Landing,
+    reader: Reader,
+    batch: int,
+    seconds: float,
+) -> Iterator[tuple[int, Read]]:
+    """What becomes of the items, group by group in their order, and how many were in each; read ahead of the writer."""
+    waiting = deque(_grouped(items, batch))
+    running: deque[tuple[Sequence[Item], Future[Read]]] = deque()
+    while waiting or running:
+        while waiting and len(running) < _AHEAD * reader.at_once:
+            part = waiting.popleft()
+            group = Group(importer.name, options, tuple(part), landing.declaration, landing.storage, seconds)
+            running.append((part, reader.submit(group)))
+        part, future = running.popleft()
+        try:
+            read = future.result()
+        except Lost as error:
+            if len(part) > 1:  # one of them is to blame, and the others are not
+                waiting.extendleft([item] for item in reversed(part))
+                continue
+            read = Read(NO_ROWS, {0: _lost(importer, part[0], error)})
+        if not landing.fits(read):
+            # another sample brought the same field as something else meanwhile: which is at odds is said sample by sample
+            known = landing.declaration
+            read = reader.submit(Group(importer.name, options, tuple(part), known, landing.storage, seconds)).result()
+        yield len(part), read
+
+
+def _lost(importer: Importer, item: Item, error: Lost) -> Failure:
+    path = item.paths[0]
+    return Failure(
+        str(path),
+        UnreadableFile.__name__,
+        f"{path}: it crashes its reader, or takes too long or too much memory ({str(error).rstrip('.')}). Export it anew from "
+        f"its source, leave it out, or allow more time with --seconds; format {importer.name}.",
+    )
+
+
+def _grouped(items: Sequence[Item], batch: int) -> Iterator[Sequence[Item]]:
+    """Items in groups that take a moment to read and little memory."""
+    part: list[Item] = []
+    size = 0
+    for item in items:
+        part.append(item)
+        size += sum(path.stat().st_size for path in item.paths if path.exists())
+        if len(part) >= min(batch, _GROUP) or size >= _GROUP_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 def choose_importer(source: Source) -> Importer:
@@ -186,17 +268,6 @@ def choose_importer(source: Source) -> Importer:
     return best
 
 
-def _check_attributes(target: Dataset, attributes: Mapping[str, Any]) -> None:
-    """What holds for all samples must hold for new ones: an index into other variable names would be another variable."""
-    held = target.attributes
-    for name, value in attributes.items():
-        if held.get(name) != value:
-            raise InvalidSetting(
-                f"data set {target.name!r} has {name} = {held.get(name)!r}, and the files have {value!r}. "
-                "Import them into another data set, or with the importer's options that make them agree."
-            )
-
-
 def _check_options(importer: Importer, options: Mapping[str, str]) -> None:
     unknown = sorted(set(options) - set(importer.options))
     if unknown:
@@ -219,21 +290,3 @@ def _unique(importer: Importer, items: Iterator[Item]) -> list[Item]:
 def _present(dataset: Dataset, items: Sequence[Item]) -> set[str]:
     ids = set(dataset.select(fields=[]).frame()["id"])
     return ids.intersection(item.id for item in items)
-
-
-def _decoded(
-    importer: Importer, items: Sequence[Item], options: Mapping[str, str]
-) -> Iterator[tuple[Item, Future[dict[str, Any]]]]:
-    """Items with their samples, decoded by threads ahead of the writer, in order."""
-    remaining = iter(items)
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="sensorium-decode") as pool:
-        waiting = [(item, pool.submit(importer.read, item, options)) for item in itertools.islice(remaining, _AHEAD)]
-        try:
-            while waiting:
-                yield waiting.pop(0)
-                waiting += [
-                    (item, pool.submit(importer.read, item, options)) for item in itertools.islice(remaining, 1)
-                ]
-        finally:
-            for _, future in waiting:
-                future.cancel()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,10 +13,9 @@ import polars as pl
 import pyarrow as pa
 
 from sensorium.catalog import lineage, tags
-from sensorium.catalog import modality as modalities
 from sensorium.catalog.dataset import Dataset
 from sensorium.catalog.declaration import Declaration, Source
-from sensorium.catalog.fields import ArrayField, Field, ScalarField, check_name, storable_type
+from sensorium.catalog.fields import Field, check_name
 from sensorium.catalog.lineage import Edge, Record, Run
 from sensorium.catalog.models import PREFIX, Model, ModelDraft, Models
 from sensorium.catalog.selection import first_line
@@ -83,7 +82,7 @@ class Catalog:
             UnknownDataset: with close matches.
         """
         self._require(name)
-        return Dataset(self._folder(name), name)
+        return Dataset(self.folder(name), name)
 
     def dataset(self, name: str, version: int | str | datetime | None = None) -> Dataset:
         """The data set ``name`` at a version: a number, a tag, or the newest at a moment (UTC unless it says otherwise).
@@ -96,14 +95,14 @@ class Catalog:
         name, wanted = split_reference(name, version)
         self._require(name)
         if wanted is None:
-            return Dataset(self._folder(name), name)
+            return Dataset(self.folder(name), name)
         table = self._table(name)
         if isinstance(wanted, datetime):
             number = pick_version(table.history(), wanted, name)
         else:
-            number = tags.resolve(self._folder(name), name, wanted)
+            number = tags.resolve(self.folder(name), name, wanted)
         table.open(number)
-        return Dataset(self._folder(name), name, number)
+        return Dataset(self.folder(name), name, number)
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and _is_name(name) and self._table(name).exists()
@@ -140,14 +139,14 @@ class Catalog:
             UnknownPlugin: no such modality.
         """
         check_name(name, "data set")
-        declaration = Declaration(
-            name=name,
-            modality_name=modalities.get(modality).name,
-            fields=_declared_fields(modality, fields, attributes or {}),
+        declaration = Declaration.new(
+            name,
+            modality,
+            fields,
             description=description,
             licence=licence,
-            attributes=dict(attributes or {}),
-            sources=tuple(sources),
+            attributes=attributes or {},
+            sources=sources,
         )
         note = CommitNote("create", sources=tuple(sources))
         if not self._table(name).create(declaration, note):
@@ -166,7 +165,7 @@ class Catalog:
             UnknownDataset: there is none.
         """
         self._require(name)
-        folder = self._folder(name)
+        folder = self.folder(name)
         folder.remove("samples", "_delta_log")  # what makes it a data set goes first
         folder.remove()
 
@@ -300,11 +299,12 @@ class Catalog:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _folder(self, name: str) -> Storage:
+    def folder(self, name: str) -> Storage:
+        """Where a data set of that name is, or would be."""
         return self.storage.below(_DATASETS, name)
 
     def _table(self, name: str) -> Table:
-        return Table(self._folder(name).below("samples"), name)
+        return Table(self.folder(name).below("samples"), name)
 
     def _require(self, name: str) -> None:
         if name not in self:
@@ -352,44 +352,3 @@ def _is_name(name: str) -> bool:
     except InvalidName:
         return False
     return True
-
-
-def _arrow_type(name: str, kind: pa.DataType | str) -> pa.DataType:
-    if isinstance(kind, pa.DataType):
-        return kind
-    try:
-        return pa.type_for_alias(kind)
-    except ValueError as error:
-        raise InvalidSetting(
-            f"field {name!r}: {kind!r} is no Arrow type. Use one such as 'string', 'int64' or 'double'."
-        ) from error
-
-
-def _declared_fields(
-    modality: str, extra: Sequence[Field] | Mapping[str, pa.DataType | str] | None, attributes: Mapping[str, Any]
-) -> dict[str, Field]:
-    """The columns that a new data set begins with: what its modality requires, and what was asked for."""
-    standard = modalities.get(modality)
-    begun: dict[str, Field] = {
-        field.name: field for field in standard.fields if field.required and field.name not in attributes
-    }
-    declared: Iterable[Field]
-    if isinstance(extra, Mapping):
-        declared = [ScalarField(name, _arrow_type(name, kind)) for name, kind in extra.items()]
-    else:
-        declared = extra or ()
-    for field in declared:
-        if field.name == "id":
-            raise InvalidName("every data set has the field 'id' by itself: leave it out of fields.")
-        known = next((own for own in standard.fields if own.name == field.name), None)
-        if known is not None and isinstance(known, ArrayField) != isinstance(field, ArrayField):
-            kind = "an array" if isinstance(known, ArrayField) else "a scalar"
-            raise InvalidSetting(
-                f"field {field.name!r} is {kind} in modality {modality}: declare it so, or use another name."
-            )
-        if isinstance(field, ScalarField) and storable_type(field.type) is None:
-            raise InvalidSetting(
-                f"field {field.name!r}: type {field.type} cannot be stored. Use a number, text, list or time."
-            )
-        begun[field.name] = field
-    return begun

@@ -93,15 +93,22 @@ def merge_found(known: dict[str, Field], name: str, sample: CheckedSample) -> No
     """
     for field_name, field in sample.found.items():
         before = known.setdefault(field_name, field)
-        if before == field or (isinstance(before, ArrayField) and isinstance(field, ArrayField)):
-            continue
-        if isinstance(before, ScalarField) and isinstance(field, ScalarField) and _numbers(before.type, field.type):
-            known[field_name] = replace(before, type=pa.float64())
-            continue
-        raise InvalidSample(
-            f"data set {name!r}, sample {sample.id!r}, field {field_name!r}: is {_kind(field)} here, and was {_kind(before)} "
-            "in an earlier sample. Give all samples the same kind of value."
-        )
+        both = agreed(before, field)
+        if both is None:
+            raise InvalidSample(
+                f"data set {name!r}, sample {sample.id!r}, field {field_name!r}: is {_kind(field)} here, and was "
+                f"{_kind(before)} in an earlier sample. Give all samples the same kind of value."
+            )
+        known[field_name] = both
+
+
+def agreed(one: Field, other: Field) -> Field | None:
+    """One declaration for a field that two samples brought; None where they are at odds."""
+    if one == other or (isinstance(one, ArrayField) and isinstance(other, ArrayField)):
+        return one
+    if isinstance(one, ScalarField) and isinstance(other, ScalarField) and _numbers(one.type, other.type):
+        return replace(one, type=pa.float64())
+    return None
 
 
 def _numbers(*kinds: pa.DataType) -> bool:

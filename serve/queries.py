@@ -25,9 +25,9 @@ from sqlglot.parsers.postgres import PostgresParser
 
 from sensorium.catalog import Catalog
 from sensorium.platform.errors import InvalidQuery, InvalidSetting, UserError
-from sensorium.serve.uploads import wire
-from sensorium.serve.uploads.processes import JobLost, Pool
-from sensorium.serve.uploads.zygote import Job
+from sensorium.platform.processes import wire
+from sensorium.platform.processes.pool import JobLost, Pool
+from sensorium.platform.processes.zygote import Job
 
 __all__ = ["JOBS", "Queries", "QueryLimits", "QueryResult", "check_condition", "check_query", "prepare"]
 

@@ -132,6 +132,7 @@ importer = Importer(
     title="gas sensor array drift (UCI): batchN.dat or batchN.csv",
     modality="table",
     matches=_matches,
+    guarded=False,
     plan=_plan,
     read=_read,
     fields=lambda source: FIELDS,  # noqa: ARG005

@@ -9,10 +9,11 @@ from typing import Any
 from sensorium.catalog import modality as modalities
 from sensorium.platform import plugins
 from sensorium.platform.errors import MissingDependency
-from sensorium.serve.uploads import readers, wire
+from sensorium.platform.processes import wire
+from sensorium.platform.processes.zygote import Job
+from sensorium.serve.uploads import readers
 from sensorium.serve.uploads.errors import RejectedUpload
 from sensorium.serve.uploads.limits import Limits
-from sensorium.serve.uploads.zygote import Job
 
 __all__ = ["JOBS", "prepare"]
 

@@ -10,10 +10,11 @@ from typing import Any
 
 from sensorium.catalog import modality as modalities
 from sensorium.platform.errors import MissingDependency
-from sensorium.serve.uploads import readers, wire
+from sensorium.platform.processes import wire
+from sensorium.platform.processes.pool import JobLost, Pool
+from sensorium.serve.uploads import readers
 from sensorium.serve.uploads.errors import DAMAGED, NOT_TAKEN, TOO_LARGE, RejectedUpload
 from sensorium.serve.uploads.limits import Limits
-from sensorium.serve.uploads.processes import JobLost, Pool
 
 __all__ = ["Sandbox"]
 

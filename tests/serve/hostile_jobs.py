@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from sensorium.serve.uploads import jobs, wire
-from sensorium.serve.uploads.zygote import Job
+from sensorium.platform.processes import wire
+from sensorium.platform.processes.zygote import Job
+from sensorium.serve.uploads import jobs
 
 prepare = jobs.prepare
 

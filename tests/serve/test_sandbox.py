@@ -16,11 +16,11 @@ import pytest
 import uvloop
 
 from sensorium.platform.errors import UnknownPlugin, WorkerFailed
+from sensorium.platform.processes import wire
+from sensorium.platform.processes.pool import JobLost, Pool
 from sensorium.serve.uploads import sandbox as sandboxes
-from sensorium.serve.uploads import wire
 from sensorium.serve.uploads.errors import RejectedUpload
 from sensorium.serve.uploads.limits import Limits
-from sensorium.serve.uploads.processes import JobLost, Pool
 from sensorium.serve.uploads.sandbox import Sandbox
 from tests.serve import made_files as made
 

@@ -1,6 +1,6 @@
 """The process that begets workers: it imports what they need once, then only forks.
 
-Run as ``python -P -m sensorium.serve.uploads.zygote FD MODULE FILES``. It is not the fork server of :mod:`multiprocessing`:
+Run as ``python -P -m sensorium.platform.processes.zygote FD MODULE FILES``. It is not the fork server of :mod:`multiprocessing`:
 that one runs the parent's main module again in every worker (of a Ray actor, all of Ray), is one for the whole process whoever
 has started it first, and sends pickles.
 
@@ -24,7 +24,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from sensorium.serve.uploads import wire
+from sensorium.platform.processes import wire
 
 __all__ = ["ANSWER", "COMMAND", "Job", "main", "worker_folder"]
 

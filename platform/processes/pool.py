@@ -23,8 +23,8 @@ from typing import Any, Literal
 import numpy as np
 
 from sensorium.platform.errors import SensoriumError, WorkerFailed
-from sensorium.serve.uploads import wire
-from sensorium.serve.uploads.zygote import ANSWER, COMMAND, worker_folder
+from sensorium.platform.processes import wire
+from sensorium.platform.processes.zygote import ANSWER, COMMAND, worker_folder
 
 __all__ = ["JobLost", "Pool"]
 
@@ -74,7 +74,7 @@ class _Zygote:
         arguments = [str(other.fileno()), module, str(open_files)]
         with other, self._said.open("wb") as said:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "sensorium.serve.uploads.zygote", *arguments],
+                [sys.executable, "-P", "-m", "sensorium.platform.processes.zygote", *arguments],
                 cwd=self.folder,
                 env={**environment, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)},
                 pass_fds=(other.fileno(),),

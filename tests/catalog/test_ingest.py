@@ -1,0 +1,140 @@
+"""Imports whose files crash, hang or starve their reader: the others go in, the file is named, the user's process lives."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sensorium.catalog import Catalog, readers
+from sensorium.platform.errors import InvalidSetting, UnreadableFile
+from tests.catalog import wild
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with wild.installed(tmp_path_factory.mktemp("site")):
+        yield
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "in").mkdir()
+    return tmp_path / "in"
+
+
+def write(folder: Path, **contents: str) -> None:
+    for name, content in contents.items():
+        (folder / f"{name}.wild").write_text(content)
+
+
+def readings(folder: Path, name: str) -> list[int]:
+    """Processes that have read a file, in order."""
+    return [int(line) for line in (folder / f"{name}.read").read_text().split()]
+
+
+@pytest.mark.parametrize("harm", ["crash", "hang", "grow", "odd", "bad"])
+def test_a_file_that_harms_its_reader_is_named_and_the_others_go_in(harm: str, catalog: Catalog, folder: Path) -> None:
+    write(folder, **{f"n{n}": f"number {n}" for n in range(5)}, harmful=harm)
+    report = catalog.ingest(folder, "signals", seconds=2)
+    assert report.added == 5
+    ((path, reason),) = report.failed
+    assert path == str(folder / "harmful.wild")
+    assert reason.startswith(f"{path}: ")
+    assert set(catalog["signals"].select()["n3"]["signal"].ravel()) == {3.0}
+    assert os.getpid() not in readings(folder, "harmful")
+    # a reader that is lost costs its group a second reading, one by one, and the file a third process at most
+    assert len(readings(folder, "harmful")) <= 2
+    again = catalog.ingest(folder, "signals", seconds=2)
+    assert (again.added, again.skipped, len(again.failed)) == (0, 5, 1)
+
+
+def test_nothing_is_made_where_nothing_can_be_read(catalog: Catalog, folder: Path) -> None:
+    write(folder, a="crash", b="bad")
+    with pytest.raises(UnreadableFile, match="none of the 2 samples"):
+        catalog.ingest(folder, "signals", seconds=2)
+    assert "signals" not in catalog
+
+
+def test_a_wrong_option_is_told_once_and_not_file_by_file(catalog: Catalog, folder: Path) -> None:
+    write(folder, a="number 1", b="number 2")
+    with pytest.raises(InvalidSetting, match="limit must be a number"):
+        catalog.ingest(folder, "signals", options={"limit": "x"})
+
+
+def test_samples_that_disagree_on_a_field_are_named(catalog: Catalog, folder: Path) -> None:
+    write(folder, **{f"n{n:03}": f"number {n}" for n in range(100)}, z="text words")
+    report = catalog.ingest(folder, "signals")
+    assert report.added == 100
+    ((path, reason),) = report.failed
+    assert path.endswith("z.wild")
+    assert "field 'note'" in reason
+
+
+def test_many_files_go_through_all_readers_and_keep_their_order(catalog: Catalog, folder: Path) -> None:
+    write(folder, **{f"n{n:03}": f"number {n}" for n in range(200)})
+    report = catalog.ingest(folder, "signals", workers=2, batch=80)
+    assert (report.added, report.failed) == (200, [])
+    assert len({readings(folder, f"n{n:03}")[0] for n in range(200)}) == 2
+    assert catalog["signals"].select().frame()["note"].to_list() == [float(n) for n in range(200)]
+    assert len(catalog["signals"].history().filter(operation="append")) == 2  # 128 and 72, by groups of 64
+
+
+def test_readers_wait_for_the_next_import_and_new_settings_get_new_ones(
+    catalog: Catalog, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, a="number 1")
+    catalog.ingest(folder, "one", workers=1)
+    catalog.ingest(folder, "two", workers=1)
+    first, second = readings(folder, "a")
+    assert first == second
+    monkeypatch.setenv("SOME_CREDENTIAL", "new")
+    catalog.ingest(folder, "three", workers=1)
+    assert readings(folder, "a")[2] != second
+    assert len(readers._kept) == 1
+
+
+_THOUSANDS = 10_000
+_ON_RAY = """
+import resource, sys
+from pathlib import Path
+from sensorium.catalog import Catalog
+from sensorium.platform.session import ray_session
+from sensorium.platform.settings import Settings
+if __name__ == "__main__":
+    with ray_session(Settings(cpus=2, object_store_mb=200)):
+        catalog = Catalog("lake")
+        catalog.ingest("first", "first", on_ray=True)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        report = catalog.ingest("in", "signals", on_ray=True, seconds=3, batch=2000)
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    print(report.added, *sorted(Path(path).stem for path, _ in report.failed), grown)
+"""
+
+
+def test_thousands_of_files_stream_through_ray_and_a_crash_costs_one(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "first").mkdir()
+    write(tmp_path / "first", a="number 1")
+    write(folder, **{f"n{n:05}": f"large {n}" for n in range(_THOUSANDS)}, harmful="crash", worse="hang")
+    (tmp_path / "job.py").write_text(_ON_RAY)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(
+        [sys.executable, "job.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert ended.returncode == 0, ended.stderr
+    added, harmful, worse, grown = ended.stdout.splitlines()[-1].split()
+    assert (int(added), harmful, worse) == (_THOUSANDS, "harmful", "worse")
+    selection = Catalog(tmp_path / "lake")["signals"].select()
+    payload = _THOUSANDS * selection[_THOUSANDS - 1]["signal"].nbytes
+    assert payload == 300_000_000
+    assert 1024 * int(grown) < payload / 3  # the plan, and the rows of one commit
+
+
+def test_settings_that_cannot_be_are_refused(catalog: Catalog, folder: Path) -> None:
+    write(folder, a="number 1")
+    with pytest.raises(InvalidSetting, match="batch must be 1"):
+        catalog.ingest(folder, "signals", batch=0)
