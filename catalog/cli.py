@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from sensorium.platform.cli import state
-from sensorium.platform.errors import InvalidSetting, UserError
+from sensorium.platform.errors import InvalidSetting, UserError, close_matches
 from sensorium.platform.tables import human_bytes, print_rows, print_table
 
 if TYPE_CHECKING:
@@ -217,6 +217,79 @@ def verify(
     print_table(problems, as_json=state(context).json, empty=f"{name}: {len(dataset)} samples, all well.", limit=100)
     if not problems.is_empty():
         raise typer.Exit(1)
+
+
+@app.command()
+def rules(
+    context: typer.Context,
+    name: str = _NAME,
+    add: str = typer.Option(
+        "",
+        "--add",
+        metavar="CHECK",
+        help='A condition in SQL, or, with --kind, a field, "FIELD -> DATASET", "FIELD @ VERSION < LIMIT".',
+    ),
+    named: str = typer.Option("", "--as", metavar="NAME", help="Name of the rule that is added."),
+    kind: str = typer.Option("holds", "--kind", help="holds, unique, refers or balance."),
+    action: str = typer.Option("reject", "--action", help="What becomes of rows: reject, quarantine or warn."),
+    remove: str = typer.Option("", "--remove", metavar="NAME", help="A rule to take away."),
+) -> None:
+    """Rules that samples must keep to when they are added; without options, what they are."""
+    import polars as pl
+
+    from sensorium.catalog.rules import Rule
+
+    dataset = open_catalog(context).dataset(name)
+    known = list(dataset.rules)
+    if remove and remove not in [rule.name for rule in known]:
+        raise InvalidSetting(
+            f"{name} has no rule {remove!r}. {close_matches(remove, [rule.name for rule in known])}".rstrip()
+        )
+    if add or remove:
+        known = [rule for rule in known if rule.name != remove]
+        if add:
+            known.append(Rule(named, add, kind, action))  # type: ignore[arg-type] # it checks itself
+        dataset.set_rules(known)
+    frame = pl.DataFrame(
+        [vars(rule) for rule in known], schema=dict.fromkeys(("name", "check", "kind", "action"), pl.String)
+    )
+    print_table(frame, as_json=state(context).json, empty=f"{name} has no rules.")
+
+
+@app.command()
+def check(context: typer.Context, name: str = _NAME) -> None:
+    """Samples that break a rule of the data set as it is; exit code 1 if there are any."""
+    dataset = open_catalog(context).dataset(name)
+    frame = dataset.check()
+    empty = f"{name}: {len(dataset)} samples keep to {len(dataset.rules)} rules."
+    print_table(frame, as_json=state(context).json, empty=empty, limit=100)
+    if not frame.is_empty():
+        raise typer.Exit(1)
+
+
+@app.command()
+def quarantine(
+    context: typer.Context,
+    name: str = _NAME,
+    release: list[str] = typer.Option(
+        [], "--release", metavar="ID", help="Add this sample after all; may be repeated."
+    ),
+    discard: list[str] = typer.Option(
+        [], "--discard", metavar="ID", help="Take this sample out for good; may be repeated."
+    ),
+    everything: bool = typer.Option(False, "--release-all", help="Add all that keep to the rules now."),
+    force: bool = typer.Option(False, "--force", help="Release also what still breaks a rule."),
+) -> None:
+    """Samples that a rule has put aside; release or discard them."""
+    dataset = open_catalog(context).dataset(name)
+    if release or everything:
+        dataset.release(None if everything else release, force=force)
+    if discard:
+        dataset.discard(discard)
+    frame = dataset.quarantine()
+    if not state(context).json and not frame.is_empty():
+        frame = frame.select("id", "quarantine_rule", "quarantine_reason")
+    print_table(frame, as_json=state(context).json, empty=f"{name}: nothing is in quarantine.", limit=100)
 
 
 @app.command()

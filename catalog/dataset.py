@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
-from sensorium.catalog import comparison, maintenance, mutation, tags
+from sensorium.catalog import comparison, maintenance, mutation, quarantine, rules, tags
 from sensorium.catalog.declaration import Declaration, Source
 from sensorium.catalog.fields import Field
 from sensorium.catalog.selection import Predicate, Selection
 from sensorium.catalog.table import CommitNote, Table
-from sensorium.catalog.writing import Existing, Writer
+from sensorium.catalog.writing import Existing, Writer, append_rows, find_ids
 from sensorium.platform.errors import UserError
 from sensorium.platform.optional import require
 from sensorium.platform.storage import Storage
@@ -21,6 +21,7 @@ from sensorium.platform.storage import Storage
 if TYPE_CHECKING:
     from sensorium.catalog.maintenance import VacuumReport
     from sensorium.catalog.modality import Modality
+    from sensorium.catalog.rules import Rule
 
 __all__ = ["Dataset"]
 
@@ -215,6 +216,65 @@ class Dataset:
             The version without them; the newest one where there were none.
         """
         return mutation.delete(self._writable(), predicate, message=message)
+
+    # -- rules --------------------------------------------------------------------------------------------------------
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules that rows are checked against when they are added."""
+        return rules.read(self._table.open(self._pinned))
+
+    def set_rules(self, wanted: Iterable[Rule], *, message: str = "") -> int:
+        """Replace the rules; returns the version that has them. What is there already is left alone: see :meth:`check`.
+
+        Raises:
+            InvalidSetting: two have the same name.
+            UnknownField, InvalidQuery: a rule cannot be checked.
+        """
+        table, chosen = self._writable(), list(wanted)
+        properties = rules.written(chosen)
+        rules.broken(chosen, table.scan(table.open()).limit(1).collect(), table, None)  # that each can be asked
+        return table.set_properties(properties, CommitNote("rules", message=message))
+
+    def check(self) -> pl.DataFrame:
+        """Which samples break the rules as they are: id, rule, action, reason."""
+        table = self._table.open(self._pinned)
+        breaks = rules.broken(self.rules, self._table.scan(table).collect(), self._table, None)
+        found = [
+            {"id": one.id, "rule": one.rule.name, "action": one.rule.action, "reason": one.reason} for one in breaks
+        ]
+        return pl.DataFrame(found, schema=dict.fromkeys(("id", "rule", "action", "reason"), pl.String))
+
+    def quarantine(self) -> pl.DataFrame:
+        """Rows that were put aside, with the rule that each broke, and how."""
+        return quarantine.rows(self.storage, self.name)
+
+    def release(self, ids: Sequence[str] | None = None, *, force: bool = False) -> int:
+        """Add rows of the quarantine after all; those that still break a rule stay there, unless ``force`` is given.
+
+        Raises:
+            UnknownSample: one is not in quarantine.
+            InvalidSample: one breaks a rule that rejects; nothing was added.
+        """
+        table = self._writable()
+        held = quarantine.taken(self.storage, self.name, ids)
+        declaration = self.declaration
+        known = {field.name: field for field in declaration.modality.fields}
+        note = CommitNote("append", message="released from quarantine")
+        fields = {**known, **declaration.fields}
+        version, _ = append_rows(table, held, fields, note, existing="skip", ruled=not force)
+        there = find_ids(table, table.files(table.open()), held.column("id"))
+        quarantine.discard(self.storage, self.name, sorted(there))
+        return version
+
+    def discard(self, ids: Sequence[str]) -> None:
+        """Take rows out of the quarantine for good.
+
+        Raises:
+            UnknownSample: one is not there.
+        """
+        quarantine.taken(self.storage, self.name, ids)
+        quarantine.discard(self.storage, self.name, ids)
 
     # -- versions -----------------------------------------------------------------------------------------------------
 

@@ -150,6 +150,7 @@ def ingest(
             landing.take(read)
             bar.advance(size)
         landing.land()
+    report.failed += landing.refused
     report.added = landing.added
     if dataset not in catalog:
         raise UnreadableFile(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from sensorium.catalog import rules
 from sensorium.catalog.declaration import Declaration
 from sensorium.catalog.fields import Field
 from sensorium.catalog.reading import Read
 from sensorium.catalog.table import CommitNote, Table
 from sensorium.catalog.validation import agreed
-from sensorium.catalog.writing import append_rows
+from sensorium.catalog.writing import against_rule, aligned, append_rows
 from sensorium.platform.errors import InvalidSetting
 from sensorium.platform.storage import Storage
 
@@ -30,6 +33,7 @@ class Landing:
     Attributes:
         declaration: of the data set, as it is or will be.
         added: samples that are new in it.
+        refused: (file or id, reason) of samples that a rule of the data set rejects.
     """
 
     def __init__(self, catalog: Catalog, declaration: Declaration, batch: int, note: CommitNote) -> None:
@@ -39,6 +43,7 @@ class Landing:
         self._found: dict[str, Field] = {}  # brought by samples that wait
         self._table: Table | None = None
         self.declaration, self.added = declaration, 0
+        self.refused: list[tuple[str, str]] = []
         if declaration.name in catalog:
             self._open()
 
@@ -75,10 +80,25 @@ class Landing:
         table = self._table or self._open()
         rows = pa.concat_tables(self._waiting, promote_options="permissive")
         declared = {**self.declaration.fields, **{f.name: f for f in self.declaration.modality.fields}, **self._found}
+        rows = self._without_refused(table, rows)
         self.added += append_rows(table, rows, declared, self._note, existing="skip").samples
         if self._found:  # they are columns now
             self.declaration, self._found = table.declaration(table.open()), {}
         self._waiting.clear()
+
+    def _without_refused(self, table: Table, rows: pa.Table) -> pa.Table:
+        """The rows without those that a rule rejects, which are kept in ``refused``."""
+        snapshot = table.open()
+        asked = [rule for rule in rules.read(snapshot) if rule.action == "reject"]
+        if not asked:
+            return rows
+        everything = pa.schema([*pa.schema(snapshot.schema().to_arrow()), *(f.column() for f in self._found.values())])
+        whole = cast("pl.DataFrame", pl.from_arrow(aligned(rows, everything, table.name)))
+        breaks = {one.id: one for one in rules.broken(asked, whole, table, snapshot)}
+        for one in breaks.values():
+            path = next(iter(whole.filter(id=one.id)["source"])) if "source" in whole.columns else one.id
+            self.refused.append((str(path), str(against_rule(table.name, [one]))))
+        return rows.filter(pc.invert(pc.is_in(rows.column("id"), pa.array(sorted(breaks), pa.string()))))
 
     def _new(self, declared: Mapping[str, Field]) -> dict[str, Field]:
         return {name: field for name, field in declared.items() if name not in self.declaration.fields}

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
-from sensorium.catalog import fragments
+from sensorium.catalog import fragments, quarantine
 from sensorium.catalog.fields import REFERENCE_TYPE
 from sensorium.catalog.table import Change, CommitNote, Table, TableFile, parquet
 from sensorium.catalog.writing import aligned
@@ -245,8 +245,11 @@ def vacuum(
     tagged = sorted({version for version in tags.values() if version < first_kept})
     doomed = [version for version, _ in readable if version < first_kept and version not in tagged]
 
-    paths = _files_of(table, first_kept, int(newest.version()), tagged)
-    live = _fragments_of(storage, paths)
+    paths = _files_of(table, [version for version, _ in readable if version >= first_kept or version in tagged])
+    live = _fragments_of(storage, "samples", paths)
+    aside = quarantine.table_of(storage, table.name)
+    if aside.exists():
+        live |= _fragments_of(storage, quarantine.FOLDER, [file.path for file in aside.files(aside.open())])
     oldest_orphan = time.time() - grace.total_seconds()
     orphans = [
         name
@@ -279,24 +282,27 @@ def _parquet_files(storage: Storage) -> list[str]:
     return sorted(name for name in names if name.startswith("part-") and name.endswith(".parquet"))
 
 
-def _files_of(table: Table, first: int, newest: int, tagged: Iterable[int]) -> set[str]:
+def _files_of(table: Table, kept: Iterable[int]) -> set[str]:
     """Paths of all table files that a kept version has."""
-    paths = {file.path for version in (first, *tagged) for file in table.files(table.open(version))}
-    for version in range(
-        first + 1, newest + 1
-    ):  # what came since: a look into the log costs less than opening versions
-        for line in table.storage.read("_delta_log", f"{version:020}.json").splitlines():
-            action = json.loads(line).get("add")
-            if action is not None:
-                paths.add(action["path"])
+    paths: set[str] = set()
+    before = -2
+    for version in sorted(set(kept)):
+        if version == before + 1:  # what came since: a look into the log costs less than opening the version
+            for line in table.storage.read("_delta_log", f"{version:020}.json").splitlines():
+                action = json.loads(line).get("add")
+                if action is not None:
+                    paths.add(action["path"])
+        else:  # those between are gone, and some of their files with them
+            paths |= {file.path for file in table.files(table.open(version))}
+        before = version
     return paths
 
 
-def _fragments_of(storage: Storage, paths: Iterable[str]) -> set[str]:
-    """Names of all fragments that these table files refer to."""
+def _fragments_of(storage: Storage, folder: str, paths: Iterable[str]) -> set[str]:
+    """Names of all fragments that these files of the table in ``folder`` refer to."""
     live: set[str] = set()
     for path in paths:
-        with parquet(storage, "samples", path) as file:
+        with parquet(storage, folder, path) as file:
             fields = [
                 column.name
                 for column in file.schema_arrow

@@ -165,6 +165,10 @@ class Table:
         self.storage = storage
         self.name = name
 
+    def neighbour(self, name: str) -> Table:
+        """The sample table of another data set of the lake."""
+        return Table(self.storage.above().above().below(name, "samples"), name)
+
     # -- opening ------------------------------------------------------------------------------------------------------
 
     def create(self, declaration: Declaration, note: CommitNote) -> bool:

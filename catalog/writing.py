@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
-from sensorium.catalog import fragments
+from sensorium.catalog import fragments, quarantine, rules
 from sensorium.catalog.declaration import Declaration
 from sensorium.catalog.fields import REFERENCE_TYPE, ArrayField, Field, ScalarField, storable_type
 from sensorium.catalog.table import Change, CommitNote, Table, TableFile
@@ -20,7 +23,9 @@ from sensorium.catalog.validation import CheckedSample, check_sample, merge_foun
 from sensorium.platform.errors import DuplicateSample, InvalidSample, InvalidSetting, UserError
 from sensorium.platform.storage import Storage
 
-__all__ = ["Appended", "Existing", "Writer", "append_rows", "find_ids", "payload_rows"]
+__all__ = ["Appended", "Existing", "Writer", "against_rule", "append_rows", "find_ids", "payload_rows"]
+
+logger = logging.getLogger(__name__)
 
 #: what to do with a sample whose id is there already
 Existing = Literal["error", "skip"]
@@ -64,9 +69,17 @@ class Appended(NamedTuple):
 
 
 def append_rows(
-    table: Table, rows: pa.Table, declared: Mapping[str, Field], note: CommitNote, existing: Existing = "error"
+    table: Table,
+    rows: pa.Table,
+    declared: Mapping[str, Field],
+    note: CommitNote,
+    existing: Existing = "error",
+    *,
+    ruled: bool = True,
 ) -> Appended:
     """Commit rows whose payload is written: the one way in which samples become visible.
+
+    Rows that break a rule of the data set are rejected, put into its quarantine, or told of, as the rule says.
 
     Args:
         table: the sample table.
@@ -74,9 +87,11 @@ def append_rows(
         declared: declarations of the columns, for those that the table does not have yet.
         note: for the history.
         existing: raise for ids that are there already, or leave those rows out.
+        ruled: whether the data set's rules are asked.
 
     Raises:
         DuplicateSample: an id is there already; nothing was committed.
+        InvalidSample: a row breaks a rule that rejects; nothing was committed.
     """
     if rows.num_rows == 0 and not note.key:
         return Appended(int(table.open().version()), 0)
@@ -97,10 +112,13 @@ def append_rows(
             raise already_there(table.name, present)
         if present:
             wanted = wanted.filter(pc.invert(pc.is_in(wanted.column("id"), pa.array(sorted(present)))))
-        added = wanted.num_rows
-        if present and added == 0:
+        if present and wanted.num_rows == 0:
             return None
-        counted = replace(note, samples=added)
+        told = note
+        if ruled:
+            wanted, told = _judged(table, snapshot, wanted, note)
+        added = wanted.num_rows
+        counted = replace(told, samples=added)
         if added == 0:
             return Change(note=counted)  # an idempotency key is kept even where there was nothing to add
         if new:  # Delta itself writes the rows that widen the table, so that both happen in one commit
@@ -112,6 +130,38 @@ def append_rows(
         return Change(add=[cached[0][1]], note=counted)
 
     return Appended(table.commit(plan, note), added)
+
+
+def _judged(table: Table, snapshot: DeltaTable, rows: pa.Table, note: CommitNote) -> tuple[pa.Table, CommitNote]:
+    """The rows that the data set's rules let in, and what the history shall say of the others."""
+    asked = rules.read(snapshot)
+    if not asked or not rows.num_rows:
+        return rows, note
+    breaks = rules.broken(asked, cast("pl.DataFrame", pl.from_arrow(rows)), table, snapshot)
+    refused = [one for one in breaks if one.rule.action == "reject"]
+    if refused:
+        raise against_rule(table.name, refused)
+    aside = {one.id: one for one in breaks if one.rule.action == "quarantine"}
+    remarks = [f"{count} break rule {name}" for name, count in Counter(one.rule.name for one in breaks).items()]
+    for one in breaks:
+        logger.warning("data set %r, sample %r: %s (rule %s)", table.name, one.id, one.reason, one.rule.name)
+    if aside:
+        outside = pc.is_in(rows.column("id"), pa.array(sorted(aside)))
+        declaration = table.declaration(snapshot)
+        quarantine.put(table.storage.above(), declaration, rows.filter(outside), list(aside.values()))
+        rows = rows.filter(pc.invert(outside))
+    message = "; ".join(part for part in (note.message, *remarks) if part)
+    return rows, replace(note, message=message)
+
+
+def against_rule(name: str, breaks: Sequence[rules.Break]) -> InvalidSample:
+    """The error for rows that break a rule that rejects."""
+    first = breaks[0]
+    others = f" {len(breaks) - 1} more samples break a rule." if len(breaks) > 1 else ""
+    return InvalidSample(
+        f"data set {name!r}, sample {first.id!r}: breaks rule {first.rule.name!r}: {first.reason}.{others} Mend the sample, or "
+        "let the rule quarantine or warn; nothing of this commit was written."
+    )
 
 
 def _new_column(field: Field, kind: pa.DataType) -> pa.Field:

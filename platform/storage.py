@@ -109,6 +109,10 @@ class Storage:
         """The folder of ``parts`` below this one."""
         return Storage("/".join((self.url.rstrip("/"), *parts)), self.at_path(*parts), self.options)
 
+    def above(self) -> Storage:
+        """The folder that this one is in."""
+        return Storage(self.url.rstrip("/").rpartition("/")[0], self.root.rpartition("/")[0], self.options)
+
     def delta_options(self) -> dict[str, str] | None:
         """Options for Delta's own object store."""
         if self.local:
