@@ -342,6 +342,20 @@ def preview(
 
 
 @app.command()
+def report(
+    context: typer.Context,
+    name: str = _NAME,
+    output: Path = typer.Option(..., "--output", "-o", metavar="FILE", help="Where to save it, such as report.html."),
+    where: str = _WHERE,
+) -> None:
+    """Write a page on a data set: counts, distributions, what is missing, what comes twice, value ranges, classes."""
+    from sensorium.catalog.report import report as write
+
+    dataset = open_catalog(context).dataset(name)
+    typer.echo(f"saved {write(dataset, dataset.select(where), output)}")
+
+
+@app.command()
 def drop(
     context: typer.Context,
     name: str = typer.Argument(metavar="NAME", help="A data set."),

@@ -125,7 +125,8 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_promised_command_is_there() -> None:
     names = {registered.name or getattr(registered.callback, "__name__", "") for registered in app.registered_commands}
-    promised = "list show query ingest export history diff tag rules check quarantine verify compact vacuum preview lineage runs drop"
+    promised = "list show query ingest export history diff tag rules check quarantine verify compact vacuum preview report"
+    promised += " lineage runs drop"
     assert names == set(promised.split())
 
 

@@ -88,7 +88,7 @@ def test_quarantine_is_released_once_it_keeps_to_the_rules(people: Dataset) -> N
 def test_quarantine_is_discarded_and_its_payload_goes_with_a_vacuum(people: Dataset) -> None:
     people.set_rules([Rule("age_range", AGE.check, action="quarantine")])
     people.append([sample("old", age=130)])
-    with pytest.raises(UnknownSample, match="'ald' is not in quarantine. Did you mean 'old'"):
+    with pytest.raises(UnknownSample, match=r"'ald' is not in quarantine\. Did you mean 'old'"):
         people.discard(["ald"])
     people.discard(["old"])
     assert people.quarantine().is_empty()
