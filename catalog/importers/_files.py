@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import re
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from sensorium.catalog.importer import Source, suffix
 from sensorium.platform.errors import InvalidSetting, UnreadableFile
 
-__all__ = ["head", "identifiers", "number", "places", "probe", "stem", "suffix", "unreadable", "visible"]
+__all__ = ["head", "identifiers", "number", "once", "places", "probe", "stem", "suffix", "unreadable", "visible"]
 
 #: files that may lie beside those of any importer, and say nothing of whose folder it is
 _SIDECARS = frozenset(
@@ -38,6 +41,26 @@ _PROBED = 8
 _WALKED = 2000
 #: folders that archivers leave behind
 _DEBRIS = frozenset(("__MACOSX", "__pycache__"))
+
+Found = TypeVar("Found")
+
+
+def once(find: Callable[[Source], Found]) -> Callable[[Source], Found]:
+    """``find``, which is run once for each source and kept as long as that source is.
+
+    An importer is asked for the plan, the fields and the attributes of one source, and all come from the same files and
+    tables. What is found is shared: do not change it.
+    """
+    kept: dict[int, Found] = {}  # by identity: the options of a source are a mapping, so that it has no hash
+
+    @functools.wraps(find)
+    def found(source: Source) -> Found:
+        if id(source) not in kept:
+            kept[id(source)] = find(source)
+            weakref.finalize(source, kept.pop, id(source), None)
+        return kept[id(source)]
+
+    return found
 
 
 def unreadable(path: Path, reason: object, remedy: str) -> UnreadableFile:

@@ -23,7 +23,7 @@ from sensorium.catalog.importers._files import places, stem, unreadable
 from sensorium.catalog.importers._folders import from_folders
 from sensorium.platform.errors import InvalidName, InvalidSetting, close_matches
 
-__all__ = ["NAMES", "OPTIONS", "PATTERN_OPTION", "Known", "is_table", "known"]
+__all__ = ["NAMES", "OPTIONS", "PATTERN_OPTION", "Known", "is_table", "known", "of_files"]
 
 _log = logging.getLogger(__name__)
 
@@ -100,6 +100,13 @@ def known(
         result.add(types, {key: rows[path] for key, path in owners.items()})
     result.add(*_joined(source, owners, where, (*reserved, "source"), (*_KEYS, *also)))
     return result
+
+
+def of_files(
+    source: Source, paths: Iterable[Path], reserved: Collection[str], *, label: str = "auto", also: Sequence[str] = ()
+) -> Known:
+    """What is :func:`known` of samples that are a file each; its rows are in the order of ``paths``."""
+    return known(source, {path: path for path in paths}, reserved, label=label, also=also)
 
 
 def is_table(path: Path) -> bool:

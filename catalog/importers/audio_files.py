@@ -19,7 +19,7 @@ import numpy as np
 from sensorium.catalog.fields import Field
 from sensorium.catalog.importer import Importer, Item, Source, suffix
 from sensorium.catalog.importers import _folders, _metadata
-from sensorium.catalog.importers._files import head, identifiers, number, probe, unreadable, visible
+from sensorium.catalog.importers._files import head, identifiers, number, once, probe, unreadable, visible
 from sensorium.platform.errors import UnreadableFile
 from sensorium.platform.optional import require
 
@@ -49,15 +49,19 @@ def _matches(source: Source) -> float:
     return probe(source, _SUFFIXES, _is_sound)
 
 
+@once
+def _known(source: Source) -> _metadata.Known:
+    return _metadata.of_files(source, visible(source, _SUFFIXES), _RESERVED)
+
+
 def _plan(source: Source) -> Iterator[Item]:
-    paths = visible(source, _SUFFIXES)
-    scalars = _metadata.known(source, {path: path for path in paths}, _RESERVED).rows
-    for path, name in identifiers(source, paths).items():
+    scalars = _known(source).rows
+    for path, name in identifiers(source, scalars).items():
         yield Item(name, (path,), scalars[path])
 
 
 def _fields(source: Source) -> tuple[Field, ...]:
-    return _metadata.known(source, {path: path for path in visible(source, _SUFFIXES)}, _RESERVED).fields()
+    return _known(source).fields()
 
 
 def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ import pyarrow as pa
 from sensorium.catalog.fields import Field, ScalarField
 from sensorium.catalog.importer import Importer, Item, Source
 from sensorium.catalog.importers import _folders, _metadata
-from sensorium.catalog.importers._files import head, identifiers, number, probe, unreadable, visible
+from sensorium.catalog.importers._files import head, identifiers, number, once, probe, unreadable, visible
 from sensorium.platform.errors import UnreadableFile, close_matches
 from sensorium.platform.optional import require
 
@@ -103,20 +103,20 @@ def _matches(source: Source) -> float:
     return probe(source, _SUFFIXES, _is_edf)
 
 
-def _known(source: Source, paths: Sequence[Path]) -> _metadata.Known:
-    return _metadata.known(source, {path: path for path in paths}, _RESERVED, also=("subject",))
+@once
+def _known(source: Source) -> _metadata.Known:
+    return _metadata.of_files(source, visible(source, _SUFFIXES), _RESERVED, also=("subject",))
 
 
 def _plan(source: Source) -> Iterator[Item]:
-    paths = visible(source, _SUFFIXES)
-    scalars = _known(source, paths).rows
-    for path, name in identifiers(source, paths).items():
+    scalars = _known(source).rows
+    for path, name in identifiers(source, scalars).items():
         yield Item(name, (path,), scalars[path])
 
 
 def _fields(source: Source) -> tuple[Field, ...]:
     return (
-        *_known(source, visible(source, _SUFFIXES)).fields(),
+        *_known(source).fields(),
         ScalarField("units", pa.list_(pa.string()), dims="C", description="physical unit of each channel of signal"),
         ScalarField("recorded", pa.string(), description="start of the recording, ISO 8601, local time"),
     )
@@ -314,6 +314,7 @@ importer = Importer(
     title="EDF, EDF+ and BDF recordings (.edf, .bdf)",
     modality="series",
     matches=_matches,
+    guarded=False,
     plan=_plan,
     read=_read,
     fields=_fields,

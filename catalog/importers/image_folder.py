@@ -21,7 +21,7 @@ import numpy.typing as npt
 from sensorium.catalog.fields import Field
 from sensorium.catalog.importer import Importer, Item, Source
 from sensorium.catalog.importers import _folders, _metadata
-from sensorium.catalog.importers._files import head, identifiers, number, probe, unreadable, visible
+from sensorium.catalog.importers._files import head, identifiers, number, once, probe, unreadable, visible
 from sensorium.platform.errors import MissingDependency, UnreadableFile
 from sensorium.platform.optional import require
 
@@ -68,11 +68,20 @@ def _matches(source: Source) -> float:
     return probe(source, _SUFFIXES, _is_picture)
 
 
+@once
+def _pairs(source: Source) -> _folders.Pairs:
+    return _folders.pair(source, visible(source, _SUFFIXES))
+
+
+@once
+def _known(source: Source) -> _metadata.Known:
+    return _metadata.of_files(source, _pairs(source).paths, _RESERVED)
+
+
 def _plan(source: Source) -> Iterator[Item]:
-    pairs = _folders.pair(source, visible(source, _SUFFIXES))
-    scalars = _metadata.known(source, {path: path for path in pairs.paths}, _RESERVED).rows
-    for path, name in identifiers(source, pairs.paths).items():
-        yield Item(name, (path, *_in_order(pairs.marks.get(path, {}))), scalars[path])
+    marks, scalars = _pairs(source).marks, _known(source).rows
+    for path, name in identifiers(source, scalars).items():
+        yield Item(name, (path, *_in_order(marks.get(path, {}))), scalars[path])
 
 
 def _in_order(marks: Mapping[str, Path]) -> list[Path]:
@@ -80,8 +89,7 @@ def _in_order(marks: Mapping[str, Path]) -> list[Path]:
 
 
 def _fields(source: Source) -> tuple[Field, ...]:
-    paths = _folders.pair(source, visible(source, _SUFFIXES)).paths
-    return _metadata.known(source, {path: path for path in paths}, _RESERVED).fields()
+    return _known(source).fields()
 
 
 def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:

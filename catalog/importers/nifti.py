@@ -29,7 +29,7 @@ import pyarrow as pa
 from sensorium.catalog.fields import Field, ScalarField
 from sensorium.catalog.importer import Importer, Item, Source, suffix
 from sensorium.catalog.importers import _folders, _metadata
-from sensorium.catalog.importers._files import identifiers, number, probe, unreadable, visible
+from sensorium.catalog.importers._files import identifiers, number, once, probe, unreadable, visible
 from sensorium.platform.errors import InvalidSetting, UnreadableFile
 from sensorium.platform.optional import require
 
@@ -68,14 +68,19 @@ def _matches(source: Source) -> float:
     return probe(source, _SUFFIXES, _is_nifti)
 
 
+@once
 def _pairs(source: Source) -> _folders.Pairs:
     return _folders.pair(source, visible(source, _SUFFIXES), _MASK_END)
 
 
+@once
+def _known(source: Source) -> _metadata.Known:
+    return _metadata.of_files(source, _pairs(source).paths, _RESERVED, label="none")
+
+
 def _plan(source: Source) -> Iterator[Item]:
-    pairs = _pairs(source)
-    scalars = _metadata.known(source, {path: path for path in pairs.paths}, _RESERVED, label="none").rows
-    for path, name in identifiers(source, pairs.paths).items():
+    pairs, scalars = _pairs(source), _known(source).rows
+    for path, name in identifiers(source, scalars).items():
         marks = pairs.marks.get(path, {})
         if len(marks) > 1:
             raise unreadable(path, f"has two masks, {marks['mask']} and {marks['labels']}", "Keep one.")
@@ -89,10 +94,7 @@ def _fields(source: Source) -> tuple[Field, ...]:
         unit="mm",
         description="4 x 4 by rows: (x, y, z) indices to patient's RAS space",
     )
-    return (
-        *_metadata.known(source, {path: path for path in _pairs(source).paths}, _RESERVED, label="none").fields(),
-        affine,
-    )
+    return (*_known(source).fields(), affine)
 
 
 def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
@@ -262,6 +264,7 @@ importer = Importer(
     title="NIfTI volumes (.nii, .nii.gz)",
     modality="volume",
     matches=_matches,
+    guarded=False,
     plan=_plan,
     read=_read,
     fields=_fields,

@@ -21,7 +21,7 @@ import math
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ import pyarrow as pa
 from sensorium.catalog.fields import Field, ScalarField
 from sensorium.catalog.importer import Importer, Item, Source
 from sensorium.catalog.importers import _folders, _metadata
-from sensorium.catalog.importers._files import identifiers, number, probe, unreadable, visible
+from sensorium.catalog.importers._files import identifiers, number, once, probe, unreadable, visible
 from sensorium.platform.errors import InvalidSetting, UserError, close_matches
 
 __all__ = ["importer"]
@@ -105,17 +105,17 @@ def _labelled(options: Mapping[str, str]) -> bool:
     return text is not None
 
 
-def _known(source: Source, paths: Sequence[Path]) -> _metadata.Known:
+@once
+def _known(source: Source) -> _metadata.Known:
     taken = _RESERVED if _labelled(source.options) else tuple(name for name in _RESERVED if name != "label")
     folders = "none" if _labelled(source.options) else "auto"
-    return _metadata.known(source, {path: path for path in paths}, taken, label=folders, also=("subject",))
+    return _metadata.of_files(source, visible(source, _SUFFIXES), taken, label=folders, also=("subject",))
 
 
 def _plan(source: Source) -> Iterator[Item]:
-    paths = visible(source, _SUFFIXES)
+    scalars = _known(source).rows
     names = _wanted(source.options)
-    scalars = _known(source, paths).rows
-    for path, name in identifiers(source, paths).items():
+    for path, name in identifiers(source, scalars).items():
         for member in names or [""]:
             yield _Part(f"{name}/{member}" if len(names) > 1 else name, (path,), scalars[path], member)
 
@@ -124,7 +124,7 @@ def _fields(source: Source) -> tuple[Field, ...]:
     own = [ScalarField("member", pa.string(), description="array of the archive that became the signal")]
     if _labelled(source.options):
         own.append(ScalarField("label", pa.string(), description="the member's name"))
-    return (*_known(source, visible(source, _SUFFIXES)).fields(), *own)
+    return (*_known(source).fields(), *own)
 
 
 def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
@@ -295,6 +295,7 @@ importer = Importer(
     title="regular series in NumPy archives (.npz)",
     modality="series",
     matches=_matches,
+    guarded=False,
     plan=_plan,
     read=_read,
     fields=_fields,

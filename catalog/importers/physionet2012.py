@@ -260,6 +260,7 @@ importer = Importer(
     title="PhysioNet Challenge 2012 records (<RecordID>.txt, Outcomes-*.txt)",
     modality="series",
     matches=_matches,
+    guarded=False,
     plan=_plan,
     read=_read,
     attributes=_attributes,

@@ -30,7 +30,7 @@ import polars as pl
 from sensorium.catalog.fields import Field
 from sensorium.catalog.importer import Importer, Item, Source
 from sensorium.catalog.importers import _folders, _metadata, _tables
-from sensorium.catalog.importers._files import head, identifiers, number, probe, unreadable, visible
+from sensorium.catalog.importers._files import head, identifiers, number, once, probe, unreadable, visible
 from sensorium.catalog.importers._layout import HOURS, Layout, layout
 from sensorium.platform.errors import InvalidSetting, UserError
 
@@ -82,6 +82,7 @@ def _files(source: Source) -> list[Path]:
     return series
 
 
+@once
 def _layouts(source: Source) -> dict[Path, Layout]:
     """The layout of every file; all are of one form.
 
@@ -98,13 +99,15 @@ def _layouts(source: Source) -> dict[Path, Layout]:
     return found
 
 
-def _owners(source: Source, layouts: Mapping[Path, Layout]) -> dict[str, Path]:
+@once
+def _owners(source: Source) -> dict[str, Path]:
     """Sample id -> its file.
 
     Raises:
         UnreadableFile: an id is missing in a row, or is in two files.
     """
-    names = identifiers(source, list(layouts))
+    layouts = _layouts(source)
+    names = identifiers(source, layouts)
     owners: dict[str, Path] = {}
     for path, found in layouts.items():
         ids = _ids(path, found) if found.id else [names[path]]
@@ -130,42 +133,40 @@ def _as_text(cells: pl.Series) -> pl.Series:
     return cells.cast(pl.String).str.strip_chars()
 
 
-def _variable_names(source: Source, layouts: Mapping[Path, Layout]) -> list[str]:
+@once
+def _variable_names(source: Source) -> tuple[str, ...]:
     """The names that the long form's variables point to: those of the option, or all that occur, sorted."""
     if "variables" in source.options:
-        names = [name.strip() for name in source.options["variables"].split(",") if name.strip()]
+        names = tuple(name.strip() for name in source.options["variables"].split(",") if name.strip())
         if len(set(names)) < len(names):
             raise InvalidSetting(f"variables must name each variable once; got {source.options['variables']!r}.")
         return names
     found: set[str] = set()
-    for path, one in layouts.items():
+    for path, one in _layouts(source).items():
         if one.long:
             found.update(_as_text(_tables.read(path, [one.variable])[one.variable].drop_nulls()).unique())
-    return sorted(found)
+    return tuple(sorted(found))
 
 
 def _plan(source: Source) -> Iterator[Item]:
-    layouts = _layouts(source)
-    owners = _owners(source, layouts)
-    scalars = _known(source, layouts, owners)
-    names = _variable_names(source, layouts)
-    for name, path in owners.items():
-        yield _SeriesItem(name, (path,), scalars.rows[name], tuple(names))
+    scalars, names = _known(source).rows, _variable_names(source)
+    for name, path in _owners(source).items():
+        yield _SeriesItem(name, (path,), scalars[name], names)
 
 
-def _known(source: Source, layouts: Mapping[Path, Layout], owners: Mapping[str, Path]) -> _metadata.Known:
-    ids = tuple(dict.fromkeys(one.id for one in layouts.values() if one.id))
-    return _metadata.known(source, owners, _RESERVED, also=ids)
+@once
+def _known(source: Source) -> _metadata.Known:
+    ids = tuple(dict.fromkeys(one.id for one in _layouts(source).values() if one.id))
+    return _metadata.known(source, _owners(source), _RESERVED, also=ids)
 
 
 def _fields(source: Source) -> tuple[Field, ...]:
-    layouts = _layouts(source)
-    return _known(source, layouts, _owners(source, layouts)).fields()
+    return _known(source).fields()
 
 
 def _attributes(source: Source) -> dict[str, Any]:
-    names = _variable_names(source, _layouts(source))
-    return {"variable_names": names} if names else {}
+    names = _variable_names(source)
+    return {"variable_names": list(names)} if names else {}
 
 
 def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
@@ -336,6 +337,7 @@ importer = Importer(
     title="series in CSV or Parquet tables, long (irregular) or wide (regular)",
     modality="series",
     matches=_matches,
+    guarded=False,
     plan=_plan,
     read=_read,
     attributes=_attributes,

@@ -40,7 +40,8 @@ def demo(
     for name, (added, skipped, seconds) in steps.build_lake(catalog).items():
         label = f"{name} (simulated)" if steps.DATASETS[name].simulated else name
         typer.echo(f"    {label}: {added} samples added, {skipped} there already ({seconds:.1f} s)")
-    typer.echo("2/4 sweeping the photographs through JPEG and x264 on Ray")
+    config = steps.sweep_config()
+    typer.echo(f"2/4 sweeping photographs through {', '.join(config.qualities)} on Ray")
     report, figure = steps.sweep_photographs(catalog, state(context).settings)
     typer.echo(f"    {report.computed} cells computed, {report.present} there already, {report.errors} errors")
     typer.echo("3/4 fitting two small systems, on simulated data")
@@ -51,7 +52,7 @@ def demo(
     typer.echo()
     print_table(catalog.datasets().select("name", "modality", "samples", "bytes", "version"), as_json=False)
     typer.echo()
-    print_table(readable(analysis.summary_table(sweep_rows(catalog, steps.sweep_config()))), as_json=False)
+    print_table(readable(analysis.summary_table(sweep_rows(catalog, config))), as_json=False)
     typer.echo(f"\nDone in {time.monotonic() - started:.0f} s. Everything is in {catalog.storage.root}:")
     typer.echo(f"  rate–distortion figure  {figure}")
     for place in sheets:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 def test_it_succeeds_and_says_where_everything_is(demo: Any) -> None:
     assert demo.code == 0, demo.errors
-    assert "336 cells computed, 0 there already, 0 errors" in demo.output
+    assert "240 cells computed, 0 there already, 0 errors" in demo.output
     places = [line.split()[-1] for line in demo.output.splitlines() if line.strip().startswith(("contact", "rate–"))]
     assert len(places) == 6
     for place in places:
@@ -92,7 +92,7 @@ def test_a_second_run_has_nothing_to_do(demo: Any) -> None:
         text=True,
         check=True,
     )
-    assert "0 cells computed, 336 there already" in again.stdout
+    assert "0 cells computed, 240 there already" in again.stdout
     assert Catalog(demo.folder / "lake").datasets().select("name", "version").equals(versions)
 
 

@@ -15,6 +15,7 @@ import pytest
 from scipy import stats
 
 from sensorium.jobs.machine_quality import analysis
+from sensorium.jobs.machine_quality import correlations as coefficients
 from sensorium.jobs.machine_quality.material import WHOLE, Extent
 from sensorium.jobs.machine_quality.report import (
     bd,
@@ -170,17 +171,44 @@ def test_bootstrap_is_that_of_repeated_rows() -> None:
     """What weights give is what scipy gives for rows written out as often as they were drawn."""
     random = np.random.default_rng(2)
     members = np.repeat(np.arange(8), 4)
+    starts = np.arange(0, 32, 4)
     x, y = random.integers(0, 9, 32).astype(float), random.normal(size=32)
     y += 0.5 * x
-    drawn = resampling.weights(8, 20, seed=1)
-    times = drawn[:, members]
-    ranks = [correlations._weighted_ranks(values, times) for values in (x, y)]
-    spearman = correlations._weighted_pearson(*ranks, times)
-    kendall = correlations._drawn_kendall(x, y, members, drawn)
+    times = resampling.weights(8, 20, seed=1)[:, members]
+    one, other = (coefficients.drawn(coefficients.column(values), times) for values in (x, y))
+    agreeing = coefficients.agreement(one.column, other.column, starts)
+    assert agreeing is not None
+    found = {
+        "spearmanr": coefficients.spearman(one, other),
+        "pearsonr": coefficients.pearson(one, other),
+        "kendalltau": coefficients.kendall(one, other, starts, agreeing),
+    }
     for line in range(20):
         index = np.repeat(np.arange(32), times[line].astype(int))
-        assert spearman[line] == pytest.approx(stats.spearmanr(x[index], y[index]).statistic)
-        assert kendall[line] == pytest.approx(stats.kendalltau(x[index], y[index]).statistic)
+        for name, values in found.items():
+            assert values[line] == pytest.approx(getattr(stats, name)(x[index], y[index]).statistic)
+    # many rows take another way to the same numbers
+    np.testing.assert_allclose(coefficients.kendall(one, other, starts, None), found["kendalltau"])
+
+
+def test_too_many_rows_are_not_taken_each_with_each() -> None:
+    many = coefficients.column(np.arange(coefficients._SQUARE + 1.0))
+    assert coefficients.agreement(many, many, np.arange(len(many.values))) is None
+
+
+def test_a_draw_in_which_a_column_does_not_vary_has_no_coefficient() -> None:
+    """Exactly: the mean of equal numbers may be off in its last digit, and what is left of them is no variation."""
+    x, y = np.repeat([0.1, 0.2, 0.7], 5), np.random.default_rng(0).normal(size=15)
+    times = np.repeat([[3.0, 0, 0], [0, 3, 0], [0, 0, 3], [1, 1, 1]], 5, axis=1)
+    one, other = (coefficients.drawn(coefficients.column(values), times) for values in (x, y))
+    starts = np.array([0, 5, 10])
+    agreeing = coefficients.agreement(one.column, other.column, starts)
+    for values in (
+        coefficients.spearman(one, other),
+        coefficients.pearson(one, other),
+        coefficients.kendall(one, other, starts, agreeing),
+    ):
+        assert np.isnan(values).tolist() == [True, True, True, False]
 
 
 def test_objects_take_the_place_of_their_cells() -> None:

@@ -7,13 +7,21 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from sensorium.jobs.machine_quality.correlations import (
+    FEWEST,
+    Drawn,
+    agreement,
+    column,
+    drawn,
+    kendall,
+    pearson,
+    spearman,
+)
 from sensorium.jobs.training.measures import Figure, Statistic, with_intervals
-from sensorium.platform.optional import require
 
-__all__ = ["correlations", "krcc", "plcc", "srcc"]
+__all__ = ["correlations"]
 
-Values = npt.NDArray[np.float64]
-#: of the bootstrap: Kendall's takes a few ms for each, and the ends of an interval are good to about 0.01 with so many
+#: of the bootstrap: the ends of an interval are good to about 0.01 with so many
 _REPEATS = 200
 
 
@@ -25,37 +33,24 @@ def correlations(predicted: npt.ArrayLike, true: npt.ArrayLike, units: npt.Array
         true: the same.
         units: of each row, the source image that it comes from.
     """
-    one, other = np.asarray(predicted, np.float64), np.asarray(true, np.float64)
-    chosen = {"srcc": srcc, "plcc": plcc, "krcc": krcc}
-    statistics = {name: _weighted(function, one, other) for name, function in chosen.items()}
-    return with_intervals(statistics, units, repeats=_REPEATS)
+    named = np.asarray(units)
+    order = np.argsort(named, kind="stable")
+    starts = np.unique(named[order], return_index=True)[1]
+    x, y = (column(np.asarray(values, np.float64)[order]) for values in (predicted, true))
+    agreeing = agreement(x, y, starts)
+    coefficients: dict[str, Callable[[Drawn, Drawn], npt.NDArray[np.float64]]] = {
+        "srcc": spearman,
+        "plcc": pearson,
+        "krcc": lambda one, other: kendall(one, other, starts, agreeing),
+    }
 
+    def statistic(coefficient: Callable[[Drawn, Drawn], npt.NDArray[np.float64]]) -> Statistic:
+        def of(weights: npt.NDArray[np.float64]) -> float:
+            if len(order) < FEWEST:
+                return float("nan")
+            times = weights[order][None]  # weights of a bootstrap are how often a row was drawn
+            return float(coefficient(drawn(x, times), drawn(y, times))[0])
 
-def _weighted(function: Callable[[Values, Values], float], one: Values, other: Values) -> Statistic:
-    def statistic(weights: Values) -> float:
-        times = weights.astype(np.int64)  # weights of a bootstrap are how often a row was drawn
-        return function(np.repeat(one, times), np.repeat(other, times))
+        return of
 
-    return statistic
-
-
-def srcc(one: Values, other: Values) -> float:
-    """Spearman's rank correlation; NaN where one of them does not vary."""
-    return _correlation("spearmanr", one, other)
-
-
-def plcc(one: Values, other: Values) -> float:
-    """Pearson's linear correlation; NaN where one of them does not vary."""
-    return _correlation("pearsonr", one, other)
-
-
-def krcc(one: Values, other: Values) -> float:
-    """Kendall's rank correlation, tau-b; NaN where one of them does not vary."""
-    return _correlation("kendalltau", one, other)
-
-
-def _correlation(name: str, one: Values, other: Values) -> float:
-    if len(one) < 3 or np.ptp(one) == 0 or np.ptp(other) == 0:
-        return float("nan")
-    scipy = require("scipy.stats", "correlate metrics with scores")
-    return float(getattr(scipy, name)(one, other).statistic)
+    return with_intervals({name: statistic(one) for name, one in coefficients.items()}, named, repeats=_REPEATS)

@@ -12,8 +12,9 @@ import torch
 from torch.nn import functional
 
 from sensorium.catalog.fields import Field, ScalarField
+from sensorium.jobs.machine_quality.correlations import srcc
 from sensorium.jobs.machine_quality.learned.config import LearnedConfig
-from sensorium.jobs.machine_quality.learned.correlations import correlations, srcc
+from sensorium.jobs.machine_quality.learned.correlations import correlations
 from sensorium.jobs.machine_quality.learned.data import PICTURES, examples, pair, preprocess
 from sensorium.jobs.machine_quality.learned.network import build
 from sensorium.jobs.training.measures import Figure

@@ -22,8 +22,9 @@ from sensorium.catalog.dataset import Dataset
 from sensorium.catalog.declaration import Source
 from sensorium.jobs import codecs, image_metrics, machine_tasks
 from sensorium.jobs.machine_quality.config import SweepConfig
+from sensorium.jobs.machine_quality.correlations import srcc
 from sensorium.jobs.machine_quality.learned.config import NETWORKS, LearnedConfig
-from sensorium.jobs.machine_quality.learned.correlations import correlations, srcc
+from sensorium.jobs.machine_quality.learned.correlations import correlations
 from sensorium.jobs.machine_quality.learned.crops import METRICS, CropRequest, make_crops, make_subsets
 from sensorium.jobs.machine_quality.learned.network import build
 from sensorium.jobs.machine_quality.material import to_rgb8

@@ -9,8 +9,9 @@ import torch
 from matplotlib.figure import Figure
 
 from sensorium.catalog import Catalog
+from sensorium.jobs.machine_quality.correlations import krcc, plcc, srcc
 from sensorium.jobs.machine_quality.learned.config import NETWORKS, LearnedConfig
-from sensorium.jobs.machine_quality.learned.correlations import correlations, krcc, plcc, srcc
+from sensorium.jobs.machine_quality.learned.correlations import correlations
 from sensorium.jobs.machine_quality.learned.method import method
 from sensorium.jobs.machine_quality.learned.network import build, grey_cnn, mobilenet, resnet
 from sensorium.jobs.training.configuration import overridden
@@ -112,6 +113,10 @@ def test_correlations_are_scipys_and_their_intervals_are_over_images() -> None:
     assert finer["srcc"].units == 60
     # an image's rows go together: fewer units, wider interval
     assert finer["srcc"].high - finer["srcc"].low < found["srcc"].high - found["srcc"].low
+
+
+def test_two_rows_have_no_correlation() -> None:
+    assert np.isnan(correlations([1.0, 2.0], [1.0, 2.0], ["a", "b"])["srcc"].value)
 
 
 def test_what_does_not_vary_correlates_with_nothing() -> None:
