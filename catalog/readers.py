@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
-import pickle
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from sensorium.catalog.reading import Failure, Group, Read, read_group
+from sensorium.catalog.reading_message import pack
 from sensorium.platform.errors import SensoriumError, WorkerFailed, ours
 from sensorium.platform.processes.pool import JobLost, Pool
 
@@ -83,11 +83,12 @@ class _Beside:
         return asyncio.run_coroutine_threadsafe(self._read(group), self._loop)
 
     async def _read(self, group: Group) -> Read:
+        request, contents = pack(group)
         try:
             answer, buffers = await self._pool.run(
                 "read",
-                {},
-                [pickle.dumps(group)],
+                request,
+                contents,
                 seconds=group.seconds * len(group.items) + 60,
                 megabytes=self._megabytes,
                 answer_bytes=_ANSWER_BYTES,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import pickle
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sensorium.catalog import modality as modalities
 from sensorium.catalog.importer import GROUP, Importer
 from sensorium.catalog.reading import read_group
+from sensorium.catalog.reading_message import unpack
 from sensorium.platform import plugins
 from sensorium.platform.errors import SensoriumError
 from sensorium.platform.processes import wire
@@ -29,10 +29,9 @@ def prepare() -> None:
     plugins.load_all(GROUP, Importer)
 
 
-def _read(request: Mapping[str, Any], buffers: Sequence[memoryview]) -> tuple[Mapping[str, Any], Sequence[wire.Buffer]]:  # noqa: ARG001
-    group = pickle.loads(buffers[0])  # noqa: S301 - made a moment ago by the process that this one works for
+def _read(request: Mapping[str, Any], buffers: Sequence[memoryview]) -> tuple[Mapping[str, Any], Sequence[wire.Buffer]]:
     try:
-        read = read_group(group)
+        read = read_group(unpack(request, buffers))
     except SensoriumError as error:
         return {"stopped": [type(error).__name__, str(error)]}, ()
     failures = [[index, one.path, one.kind, one.message] for index, one in read.failures.items()]

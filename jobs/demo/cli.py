@@ -52,7 +52,7 @@ def demo(
     typer.echo()
     print_table(catalog.datasets().select("name", "modality", "samples", "bytes", "version"), as_json=False)
     typer.echo()
-    print_table(readable(analysis.summary_table(sweep_rows(catalog, config))), as_json=False)
+    print_table(readable(analysis.summary_table(sweep_rows(catalog, config), reference="jpeg")), as_json=False)
     typer.echo(f"\nDone in {time.monotonic() - started:.0f} s. Everything is in {catalog.storage.root}:")
     typer.echo(f"  rate–distortion figure  {figure}")
     for place in sheets:

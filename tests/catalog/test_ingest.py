@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sensorium.catalog import Catalog, readers
+from sensorium.catalog.declaration import Declaration
+from sensorium.catalog.importer import Item
+from sensorium.catalog.reading import Group
+from sensorium.catalog.reading_message import pack, unpack
 from sensorium.platform.errors import InvalidSetting, UnreadableFile
 from tests.catalog import wild
 
@@ -40,7 +49,7 @@ def readings(folder: Path, name: str) -> list[int]:
 @pytest.mark.parametrize("harm", ["crash", "hang", "grow", "odd", "bad"])
 def test_a_file_that_harms_its_reader_is_named_and_the_others_go_in(harm: str, catalog: Catalog, folder: Path) -> None:
     write(folder, **{f"n{n}": f"number {n}" for n in range(5)}, harmful=harm)
-    report = catalog.ingest(folder, "signals", seconds=2)
+    report = catalog.ingest(folder, "signals", seconds=6)
     assert report.added == 5
     ((path, reason),) = report.failed
     assert path == str(folder / "harmful.wild")
@@ -49,14 +58,14 @@ def test_a_file_that_harms_its_reader_is_named_and_the_others_go_in(harm: str, c
     assert os.getpid() not in readings(folder, "harmful")
     # a reader that is lost costs its group a second reading, one by one, and the file a third process at most
     assert len(readings(folder, "harmful")) <= 2
-    again = catalog.ingest(folder, "signals", seconds=2)
+    again = catalog.ingest(folder, "signals", seconds=6)
     assert (again.added, again.skipped, len(again.failed)) == (0, 5, 1)
 
 
 def test_nothing_is_made_where_nothing_can_be_read(catalog: Catalog, folder: Path) -> None:
     write(folder, a="crash", b="bad")
     with pytest.raises(UnreadableFile, match="none of the 2 samples"):
-        catalog.ingest(folder, "signals", seconds=2)
+        catalog.ingest(folder, "signals", seconds=6)
     assert "signals" not in catalog
 
 
@@ -110,7 +119,7 @@ if __name__ == "__main__":
         catalog = Catalog("lake")
         catalog.ingest("first", "first", on_ray=True)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        report = catalog.ingest("in", "signals", on_ray=True, seconds=3, batch=2000)
+        report = catalog.ingest("in", "signals", on_ray=True, seconds=8, batch=2000)
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     print(report.added, *sorted(Path(path).stem for path, _ in report.failed), grown)
 """
@@ -132,6 +141,21 @@ def test_thousands_of_files_stream_through_ray_and_a_crash_costs_one(tmp_path: P
     payload = _THOUSANDS * selection[_THOUSANDS - 1]["signal"].nbytes
     assert payload == 300_000_000
     assert 1024 * int(grown) < payload / 3  # the plan, and the rows of one commit
+
+
+def test_a_group_reaches_its_reader_as_it_is(catalog: Catalog) -> None:
+    moment = datetime(2024, 2, 29, 12, 30, tzinfo=UTC)
+    scalars = {
+        "when": moment, "day": moment.date(), "for": timedelta(hours=3), "raw": b"\x00\xff", "nan": math.inf,
+        "words": ["ä", None], "pair": {"a": [1, 2.5]}, "one": np.int64(7), "many": np.arange(3.0),
+    }  # fmt: skip
+    items = (Item("a b/ü", (Path("/x y/ü.png"), Path("/m.png")), scalars), Item("c", (Path("/c.png"),)))
+    declaration = Declaration.new("d", "image", {"age": "int64"}, attributes={"wave": [1.5]})
+    group = Group("image_folder", {"key": "value"}, items, declaration, catalog.folder("d"), 2.5)
+    header, buffers = pack(group)
+    found = unpack(json.loads(json.dumps(header)), [memoryview(part) for part in buffers])
+    plain = {**scalars, "one": 7, "many": [0.0, 1.0, 2.0]}
+    assert found == replace(group, items=(replace(items[0], scalars=plain), items[1]))
 
 
 def test_settings_that_cannot_be_are_refused(catalog: Catalog, folder: Path) -> None:
