@@ -329,15 +329,26 @@ def preview(
     context: typer.Context,
     name: str = _NAME,
     output: Path = typer.Option(
-        ..., "--output", "-o", metavar="PICTURE", help="Where to save the sheet, such as sheet.png."
+        ...,
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="A picture, such as sheet.png; with --id also a page, such as scan.html.",
     ),
     where: str = _WHERE,
     count: int = typer.Option(12, "--count", "-n", min=1, max=400, help="Samples on the sheet."),
+    identifier: str = typer.Option("", "--id", metavar="ID", help="Draw this sample, large; as HTML, to step through."),
 ) -> None:
-    """Draw a contact sheet."""
-    from sensorium.catalog.preview import contact_sheet
+    """Draw a contact sheet, or one sample: slices and windows, waveform and spectrogram, composite and spectra …"""
+    from sensorium.catalog import preview as pictures
 
-    path = contact_sheet(selected(open_catalog(context), name, where), output, count=count)
+    selection = selected(open_catalog(context), name, where)
+    if not identifier:
+        path = pictures.contact_sheet(selection, output, count=count)
+    elif output.suffix.lower() in (".html", ".htm"):
+        path = pictures.stepper(selection, identifier, output)
+    else:
+        path = pictures.sample_sheet(selection, identifier, output)
     typer.echo(f"saved {path}")
 
 

@@ -21,6 +21,7 @@ from sensorium.platform.storage import Storage
 if TYPE_CHECKING:
     from sensorium.catalog.maintenance import VacuumReport
     from sensorium.catalog.modality import Modality
+    from sensorium.catalog.preview import Picture
     from sensorium.catalog.rules import Rule
 
 __all__ = ["Dataset"]
@@ -101,6 +102,19 @@ class Dataset:
             InvalidQuery, UnknownField: with what is wrong in them.
         """
         return Selection(self.storage, self.name, self.version, predicate, fields, order, limit)
+
+    def preview(self, id: str = "", *, count: int = 12) -> Picture:  # noqa: A002 - the name of the field
+        """A picture of ``count`` samples, or of the one with this id, large; a notebook shows it, ``.save(path)`` writes it.
+
+        Raises:
+            UnknownSample: there is none.
+            UserError: the modality has nothing to draw, or the data set is empty.
+        """
+        from sensorium.catalog import preview
+
+        selection = self.select()
+        figure = preview.sample_figure(selection, id) if id else preview.sheet_figure(selection, count=count)
+        return preview.picture_of(figure)
 
     # -- writing ------------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,9 @@ from sensorium.platform import plugins
 from sensorium.platform.errors import InvalidSetting
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["GROUP", "Modality", "Violation", "get"]
 
@@ -42,7 +44,9 @@ class Modality:
         fields: the standard arrays and scalars; a data set may add others.
         check: rules beyond those of single fields. Gets the sample's values (arrays as NumPy, with the data set's
             attributes filled in for what the sample does not have) and yields what is wrong.
-        preview: draws one sample (a mapping of its fields) on a matplotlib axes.
+        preview: draws one sample (a mapping of its fields) on a matplotlib axes, small, as on a contact sheet.
+        sheet: draws one sample large on an empty matplotlib figure, in all the ways that people look at it.
+        steps: pictures [H, W, 3] uint8 of one sample with their captions, to be stepped through: slices, frames, bands.
         export: writes one sample (a mapping) in the modality's usual file format to the path given without a suffix, and
             returns the path written; None where NPZ is the usual one.
     """
@@ -52,6 +56,8 @@ class Modality:
     fields: tuple[Field, ...]
     check: Callable[[Mapping[str, Any]], Iterator[Violation]] | None = None
     preview: Callable[[Axes, Mapping[str, Any]], None] | None = None
+    sheet: Callable[[Figure, Mapping[str, Any]], None] | None = None
+    steps: Callable[[Mapping[str, Any]], Iterator[tuple[str, np.ndarray]]] | None = None
     export: Callable[[Mapping[str, Any], Path], Path] | None = None
 
     def __post_init__(self) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from sensorium.catalog.fields import ArrayField, ScalarField
-from sensorium.catalog.modalities import _drawing
+from sensorium.catalog.modalities import _drawing, _sheets
 from sensorium.catalog.modalities._declare import rate_above_zero
 from sensorium.catalog.modalities._writing import with_suffix, write_npz
 from sensorium.catalog.modality import Modality, Violation
@@ -72,4 +72,6 @@ def write(sample: Mapping[str, Any], path: Path) -> Path:
     return target
 
 
-modality = Modality(name="audio", title="sound", fields=_FIELDS, check=check, preview=preview, export=write)
+modality = Modality(
+    name="audio", title="sound", fields=_FIELDS, check=check, preview=preview, sheet=_sheets.sound, export=write
+)

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from sensorium.catalog.fields import ArrayField, ScalarField
-from sensorium.catalog.modalities import _drawing
+from sensorium.catalog.modalities import _drawing, _sheets
 from sensorium.catalog.modalities._declare import FLOATS, INTEGERS, present
 from sensorium.catalog.modality import Modality, Violation
 
@@ -69,4 +70,22 @@ def preview(axes: Axes, sample: Mapping[str, Any]) -> None:
     axes.set_axis_off()
 
 
-modality = Modality(name="hyperspectral", title="hyperspectral cubes", fields=_FIELDS, check=check, preview=preview)
+def steps(sample: Mapping[str, Any]) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
+    """Bands in grey, each between its percentiles 2 and 98; at most 120 of them, evenly spread."""
+    cube = np.asarray(sample["cube"])
+    wavelength = sample.get("wavelength")
+    for band in _sheets.evenly(cube.shape[2], 120):
+        grey = (_drawing.stretch(_drawing.thin(cube[..., band : band + 1])) * 255 + 0.5).astype(np.uint8)
+        caption = f"band {band}" if wavelength is None else f"band {band}, {float(wavelength[band]):.1f} nm"
+        yield caption, np.repeat(grey, 3, axis=2)
+
+
+modality = Modality(
+    name="hyperspectral",
+    title="hyperspectral cubes",
+    fields=_FIELDS,
+    check=check,
+    preview=preview,
+    sheet=_sheets.composite,
+    steps=steps,
+)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sensorium.catalog.fields import ArrayField
-from sensorium.catalog.modalities import _drawing
+from sensorium.catalog.modalities import _drawing, _sheets
 from sensorium.catalog.modalities._declare import PIXELS, mark_field
 from sensorium.catalog.modalities._writing import with_suffix, write_npz
 from sensorium.catalog.modality import Modality
@@ -86,4 +86,4 @@ def _write_picture(image: npt.NDArray[Any], path: Path, name: str) -> Path:
     return target
 
 
-modality = Modality(name="image", title="pictures", fields=FIELDS, preview=preview, export=write)
+modality = Modality(name="image", title="pictures", fields=FIELDS, preview=preview, sheet=_sheets.picture, export=write)

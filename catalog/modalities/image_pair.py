@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from sensorium.catalog.fields import ArrayField
-from sensorium.catalog.modalities import _drawing
+from sensorium.catalog.modalities import _drawing, _sheets
 from sensorium.catalog.modalities._declare import PIXELS, mark_field
 from sensorium.catalog.modality import Modality
 
@@ -36,4 +37,17 @@ def preview(axes: Axes, sample: Mapping[str, Any]) -> None:
     axes.set_axis_off()
 
 
-modality = Modality(name="image_pair", title="before and after", fields=_FIELDS, preview=preview)
+def steps(sample: Mapping[str, Any]) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
+    """Before and after in one scale of brightness, then the change."""
+    before, after = (_drawing.thin(np.asarray(sample[name]), 1024) for name in ("before", "after"))
+    both = (_drawing.to_rgb(np.concatenate([before, after], axis=1)) * 255 + 0.5).astype(np.uint8)
+    yield "before", both[:, : before.shape[1]]
+    yield "after", both[:, before.shape[1] :]
+    if sample.get("change") is not None:
+        changed = (_drawing.thin(np.asarray(sample["change"]), 1024) != 0)[..., np.newaxis]
+        yield "change", (changed * np.full(3, 255)).astype(np.uint8)
+
+
+modality = Modality(
+    name="image_pair", title="before and after", fields=_FIELDS, preview=preview, sheet=_sheets.pair, steps=steps
+)

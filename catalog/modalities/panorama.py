@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sensorium.catalog.modalities import image
+from sensorium.catalog.modalities import _sheets, image
 from sensorium.catalog.modality import Modality, Violation
 
 __all__ = ["modality"]
@@ -30,5 +30,6 @@ modality = Modality(
     fields=image.FIELDS,
     check=check,
     preview=image.preview,
+    sheet=_sheets.panorama,
     export=image.write,
 )

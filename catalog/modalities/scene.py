@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from sensorium.catalog.fields import ArrayField
-from sensorium.catalog.modalities import _drawing
+from sensorium.catalog.modalities import _drawing, _sheets
 from sensorium.catalog.modalities._declare import PIXELS, mark_field
 from sensorium.catalog.modality import Modality, Violation
 
@@ -102,4 +103,20 @@ def preview(axes: Axes, sample: Mapping[str, Any]) -> None:
     _drawing.picture(axes, first, None if masks is None else np.asarray(masks[0]))
 
 
-modality = Modality(name="scene", title="posed views of a scene", fields=_FIELDS, check=check, preview=preview)
+def steps(sample: Mapping[str, Any]) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
+    """The views, at most 100."""
+    images = _drawing.lazily(sample, "images")
+    for view in _sheets.evenly(len(images), 100):
+        shown = _drawing.to_rgb(_drawing.thin(np.asarray(images[view])))
+        yield f"view {view} of {len(images)}", (shown * 255 + 0.5).astype(np.uint8)
+
+
+modality = Modality(
+    name="scene",
+    title="posed views of a scene",
+    fields=_FIELDS,
+    check=check,
+    preview=preview,
+    sheet=_sheets.scene,
+    steps=steps,
+)

@@ -13,12 +13,13 @@ import numpy as np
 import pyarrow as pa
 
 from sensorium.catalog.fields import ArrayField, ScalarField
-from sensorium.catalog.modalities import _drawing
+from sensorium.catalog.modalities import _drawing, _sheets
 from sensorium.catalog.modalities._declare import INTEGERS, SAMPLES, present, rate_above_zero
 from sensorium.catalog.modality import Modality, Violation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["modality"]
 
@@ -115,4 +116,14 @@ def _draw_observations(axes: Axes, sample: Mapping[str, Any]) -> None:
     axes.set_xlabel("time (h)")
 
 
-modality = Modality(name="series", title="series, irregular or regular", fields=_FIELDS, check=check, preview=preview)
+def sheet(figure: Figure, sample: Mapping[str, Any]) -> None:
+    """Ten seconds of all channels, or all observations."""
+    if present(sample, "signal"):
+        _sheets.eeg(figure, sample)
+    else:
+        _draw_observations(figure.subplots(), sample)
+
+
+modality = Modality(
+    name="series", title="series, irregular or regular", fields=_FIELDS, check=check, preview=preview, sheet=sheet
+)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sensorium.catalog.fields import ArrayField, ScalarField
-from sensorium.catalog.modalities import _drawing
+from sensorium.catalog.modalities import _drawing, _sheets
 from sensorium.catalog.modalities._declare import FLOATS, INTEGERS, mark_field, present
 from sensorium.catalog.modalities._writing import with_suffix
 from sensorium.catalog.modality import Modality, Violation
@@ -140,6 +140,26 @@ def _affine(sample: Mapping[str, Any]) -> npt.NDArray[np.float64]:
     return matrix
 
 
+def steps(sample: Mapping[str, Any]) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
+    """Axial slices as radiologists hang them, the mask tinted; at most 200, evenly spread."""
+    volume, mask = _drawing.lazily(sample, "volume"), _drawing.lazily(sample, "mask")
+    flips = _flips(sample.get("orientation"))
+    for index in _sheets.evenly(len(volume), 200):
+        shown, how = _sheets.windowed(_drawing.thin(np.asarray(volume[index])[flips]), sample.get("unit"))
+        pixels = np.repeat((np.asarray(shown) * 255 + 0.5).astype(np.uint8)[..., np.newaxis], 3, axis=2)
+        if mask is not None:
+            marked = _drawing.thin(np.asarray(mask[index])[flips]) != 0
+            pixels[marked] = (0.6 * pixels[marked] + 0.4 * np.array([255, 45, 149])).astype(np.uint8)
+        yield f"slice {index} of {len(volume)}, {how}", pixels
+
+
 modality = Modality(
-    name="volume", title="CT, MR and other volumes", fields=_FIELDS, check=check, preview=preview, export=write
+    name="volume",
+    title="CT, MR and other volumes",
+    fields=_FIELDS,
+    check=check,
+    preview=preview,
+    sheet=_sheets.planes,
+    steps=steps,
+    export=write,
 )

@@ -540,8 +540,8 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     (["export", "pets", "-o", "notes.txt/out"], ["notes.txt"]),
     (["preview", "pets", "-o", "notes.txt/x.png"], ["notes.txt"]),
     (["preview", "pets", "-o", "folder.png"], ["folder.png"]),
-    (["preview", "pets", "-o", "sheet.txt"], ["sheet.txt: a contact sheet is a picture", ".png"]),
-    (["preview", "pets", "-o", "sheet"], ["sheet: a contact sheet is a picture", ".png"]),
+    (["preview", "pets", "-o", "sheet.txt"], ["sheet.txt: this will be a picture", ".png"]),
+    (["preview", "pets", "-o", "sheet"], ["sheet: this will be a picture", ".png"]),
     (["preview", "pets", "-o", "x.png", "--where", "label = 'bird'"], ["'pets'", "the selection is empty"]),
     # options
     (["ingest", "pictures", "--dataset", "new", "--set", "lable=x"], ["no option 'lable'", "label"]),
