@@ -5,6 +5,7 @@ Window presets are the usual ones of radiology: centre and width in Hounsfield u
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +40,8 @@ WINDOWS = {"lung": (-600.0, 1500.0), "soft tissue": (40.0, 400.0), "bone": (400.
 _EEG_S = 10.0
 _FRAMES = 8
 _SPECTRA = 5
-#: samples of a spectrogram's window
-_WINDOW = 512
+#: seconds of a spectrogram's window
+_WINDOW_S = 0.03
 
 
 def picture(figure: Figure, sample: Mapping[str, Any]) -> None:
@@ -122,41 +123,38 @@ def windowed(values: Array, unit: object, window: str = "") -> tuple[Array, str]
 
 
 def planes(figure: Figure, sample: Mapping[str, Any]) -> None:
-    """Axial, coronal and sagittal slices through the middle in true aspect; for HU the axial one in two more windows."""
-    volume = _drawing.lazily(sample, "volume")
-    mask = _drawing.lazily(sample, "mask")
+    """Axial, coronal and sagittal slices through the middle in true aspect; for HU the axial one in three more windows.
+
+    Hung as radiologists do, where the orientation is known: the patient's right on the left, front and head up; sagittal
+    ones with the front on the left.
+    """
+    volume, mask = _drawing.lazily(sample, "volume"), _drawing.lazily(sample, "mask")
     depth, height, width = volume.shape
     z, y, x = (float(one) for one in sample["spacing"]) if sample.get("spacing") is not None else (1.0, 1.0, 1.0)
-    middle: list[tuple[str, Any, float]] = [
-        (f"axial, z = {depth // 2}", (depth // 2,), y / x),
-        (f"coronal, y = {height // 2}", (slice(None), height // 2), z / x),
-        (f"sagittal, x = {width // 2}", (slice(None), slice(None), width // 2), z / y),
+    letters = str(sample.get("orientation") or "LPI")  # as it lies where nothing is known
+    right, front, head = (slice(None, None, -1 if letter in "RAS" else 1) for letter in letters)
+    middle: list[tuple[str, Any, float, tuple[slice, slice]]] = [
+        (f"axial, z = {depth // 2}", (depth // 2,), y / x, (front, right)),
+        (f"coronal, y = {height // 2}", (slice(None), height // 2), z / x, (head, right)),
+        (f"sagittal, x = {width // 2}", (slice(None), slice(None), width // 2), z / y, (head, front)),
     ]
     unit = sample.get("unit")
     axes = figure.subplots(2 if unit == "HU" else 1, 3, squeeze=False)
-    for axis, (title, place, aspect) in zip(axes[0], middle, strict=True):
-        marked = None if mask is None else np.asarray(mask[place])
-        _slice(axis, np.asarray(volume[place]), marked, aspect, title, unit, upwards=not title.startswith("axial"))
+    for axis, (title, place, aspect, turn) in zip(axes[0], middle, strict=True):
+        marked = None if mask is None else np.asarray(mask[place])[turn]
+        _slice(axis, np.asarray(volume[place])[turn], marked, aspect, title, unit)
     if unit == "HU":
-        title, place, aspect = middle[0]
+        title, place, aspect, turn = middle[0]
         for axis, window in zip(axes[1], ("soft tissue", "bone", "brain"), strict=True):
-            _slice(axis, np.asarray(volume[place]), None, aspect, title, unit, window, upwards=False)
+            _slice(axis, np.asarray(volume[place])[turn], None, aspect, title, unit, window)
 
 
 def _slice(
-    axis: Axes,
-    values: Array,
-    mask: Array | None,
-    aspect: float,
-    title: str,
-    unit: object,
-    window: str = "",
-    *,
-    upwards: bool,
+    axis: Axes, values: Array, mask: Array | None, aspect: float, title: str, unit: object, window: str = ""
 ) -> None:
-    """A slice [rows, columns]; ``upwards`` where rows grow to the head. Signs of x and y are the array's own."""
+    """A slice [rows, columns]."""
     shown, how = windowed(values, unit, window)
-    axis.imshow(shown, cmap="gray", vmin=0, vmax=1, aspect=aspect, origin="lower" if upwards else "upper")
+    axis.imshow(shown, cmap="gray", vmin=0, vmax=1, aspect=aspect)
     if mask is not None:
         _drawing.outline(axis, mask)
     axis.set_title(f"{title}\n{how}", fontsize=7)
@@ -171,7 +169,7 @@ def sound(figure: Figure, sample: Mapping[str, Any]) -> None:
     _drawing.lanes(above, channels[:4], rate)
     above.set_xlabel("")
     trace = channels[0].astype(np.float64)
-    window = min(_WINDOW, len(trace))
+    window = min(max(16, 2 ** round(math.log2(max(1.0, _WINDOW_S * rate)))), len(trace))
     hop = max(1, window // 4, -(-len(trace) // 2000))
     frames = np.lib.stride_tricks.sliding_window_view(trace, window)[::hop] * np.hanning(window)
     power = np.abs(np.fft.rfft(frames, axis=1)) ** 2  # [T, F]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from sensorium.platform.errors import InvalidName
-from sensorium.serve.pages import catalog, home, query, sample, sweeps
+from sensorium.serve.pages import catalog, home, markup, query, sample, sweeps
 from sensorium.serve.pages.listing import Listing
 from sensorium.serve.pages.panel import Panel
 from sensorium.serve.pages.theme import CSS, HEAD, theme
@@ -50,13 +50,22 @@ def build(gateway: Gateway, panels: Sequence[Panel] = ()) -> gr.Blocks:
         twice = next(name for name in names if names.count(name) > 1)
         raise InvalidName(f"panel {twice!r}: another page has this name. Give each panel its own.")
     front = gr.Blocks(title="Sensorium", analytics_enabled=False, delete_cache=_CACHE)
+    rows = {"": "Home"} | {page.name: page.title for page in own if page.listed}
+    folded = {page.name: page.title for page in panels if page.listed}
     with front:
+        _navigation(rows, folded, "")
         home.build(listing)
     for page in pages:
         with front.route(page.title, page.name, show_in_navbar=page.listed):
+            _navigation(rows, folded, page.name)
             page.build(gateway)
     front.queue(default_concurrency_limit=_AT_ONCE)
     return front
+
+
+def _navigation(rows: Mapping[str, str], folded: Mapping[str, str], current: str) -> None:
+    """Own links instead of Gradio's, which ``HEAD`` hides: its row covers half of a phone and says not where one is."""
+    gr.HTML(markup.navigation(rows, folded, current), padding=False)
 
 
 def mount(

@@ -11,9 +11,28 @@ from urllib.parse import quote, urlencode
 
 from sensorium.platform.tables import human_bytes
 
-__all__ = ["Html", "address", "counted", "facts", "link", "notice", "page", "table", "tags", "text_of", "tiles"]
+__all__ = [
+    "Html",
+    "address",
+    "counted",
+    "facts",
+    "link",
+    "navigation",
+    "notice",
+    "page",
+    "table",
+    "tags",
+    "text_of",
+    "tiles",
+    "title_of",
+]
 
 _LONG = 40
+#: how people write words that a name has in small letters
+_WRITTEN = {
+    word.lower(): word for word in ("CNN", "CT", "ECG", "EEG", "EMG", "LiDAR", "MRI", "NIR", "PET", "RGB", "SAR")
+}
+_WRITTEN |= {"fewshot": "few-shot", "3d": "3-D"}
 
 
 class Html(str):
@@ -36,6 +55,31 @@ def address(path: str, **query: Any) -> str:
 def link(text: str, path: str, **query: Any) -> Html:
     """A link within the front end."""
     return Html(f'<a href="{escape(address(path, **query))}">{escape(text)}</a>')
+
+
+def title_of(name: str) -> str:
+    """A name of small letters as a title: ``EEG obesity`` for ``eeg_obesity``."""
+    text = " ".join(_WRITTEN.get(word, word) for word in name.split("_"))
+    return text[:1].upper() + text[1:]
+
+
+def navigation(pages: Mapping[str, str], folded: Mapping[str, str], current: str) -> str:
+    """Links to pages, title by name; those of ``folded`` under one word that opens. ``current`` is where one is.
+
+    It needs no script: a keyboard opens it, and a screen reader says whether it is open.
+    """
+    row = "".join(f"<li>{_place(name, title, current)}</li>" for name, title in pages.items())
+    if folded:
+        items = "".join(f"<li>{_place(name, title, current)}</li>" for name, title in folded.items())
+        here = f": {escape(folded[current])}" if current in folded else ""
+        mark = ' class="here"' if here else ""
+        row += f"<li><details><summary{mark}>Systems{here}</summary><ul>{items}</ul></details></li>"
+    return f'<nav class="places" aria-label="Pages"><ul>{row}</ul></nav>'
+
+
+def _place(name: str, title: str, current: str) -> str:
+    mark = ' aria-current="page"' if name == current else ""
+    return f'<a href="{escape(quote(name)) or "./"}"{mark}>{escape(title)}</a>'
 
 
 def notice(text: str, commands: Sequence[str] = ()) -> str:

@@ -162,6 +162,7 @@ HEAD = """
 %3Ccircle cx='8' cy='8' r='7' fill='%23136876'/%3E%3Ccircle cx='8' cy='8' r='3' fill='%23fff'/%3E%3C/svg%3E">
 <meta name="color-scheme" content="light dark">
 <style>
+.gradio-container .nav-holder { display: none; }
 @media (max-width: 640px) { .gradio-container main { padding: .4rem !important; } }
 @media (prefers-reduced-motion: reduce) { * { animation: none !important; transition: none !important; } }
 </style>
@@ -179,6 +180,25 @@ CSS = """
 .gradio-container { max-width: 80rem !important; margin: 0 auto !important; }
 .gradio-container main, main.fillable { padding-top: .5rem; }
 .gradio-container :focus-visible { outline: 3px solid var(--primary-400); outline-offset: 2px; }
+.places ul { list-style: none; margin: 0; padding: 0; }
+.places li { margin: 0; padding: 0; }
+.places > ul { display: flex; flex-wrap: wrap; justify-content: flex-end; gap: .1rem .35rem; padding-bottom: .4rem;
+  border-bottom: 1px solid var(--block-border-color); }
+.places a, .places summary { display: block; text-align: left; font-size: .95rem;
+  padding: .35rem .6rem !important; border-radius: 8px; cursor: pointer;
+  border: 1px solid transparent; color: var(--body-text-color-subdued); text-decoration: none !important; }
+.places a:hover, .places summary:hover { color: var(--body-text-color); background: var(--color-accent-soft); }
+.places a[aria-current], .places summary.here { color: var(--body-text-color); border-color: var(--block-border-color);
+  background: var(--block-background-fill); }
+.places summary { list-style: none; }
+.places summary::-webkit-details-marker { display: none; }
+.places summary::after { content: " \\25BE"; }
+.places details[open] summary::after { content: " \\25B4"; }
+.places details { position: relative; }
+.places details > ul { position: absolute; right: 0; z-index: 20; margin-top: .3rem; padding: .4rem; columns: 2; width: 30rem;
+  max-width: calc(100vw - 2rem); max-height: 75vh; overflow-y: auto; background: var(--block-background-fill);
+  border: 1px solid var(--block-border-color); border-radius: 10px; box-shadow: 0 6px 24px rgb(0 0 0 / .18); }
+.places details li { break-inside: avoid; }
 .page h1 { font-size: 1.7rem; line-height: 1.25; margin: .2rem 0 .3rem; font-weight: 650; letter-spacing: -.01em; }
 .page h2 { font-size: 1.15rem; margin: 1.4rem 0 .5rem; font-weight: 650; }
 .page p { max-width: 48rem; line-height: 1.55; margin: .35rem 0; }
@@ -246,6 +266,11 @@ CSS = """
 .visually-hidden { position: absolute !important; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
   white-space: nowrap; border: 0; padding: 0; margin: -1px; min-width: 0 !important; }
 @media (max-width: 640px) {
+  .places > ul { justify-content: flex-start; gap: .1rem; }
+  .places a, .places summary { padding: .35rem .45rem !important; }
+  .places > ul > li:has(details[open]) { flex-basis: 100%; }
+  .places details > ul { position: static; columns: auto; width: auto; max-width: none; max-height: none; }
+  .places details a { padding: .6rem .6rem !important; }
   .page h1 { font-size: 1.35rem; }
   .tiles b { font-size: 1.15rem; }
   .gallery-sheet .grid-container { grid-template-columns: repeat(2, minmax(0, 1fr)) !important; }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
+from sensorium.serve.pages import markup
 from sensorium.serve.pages.listing import Listing
 from sensorium.serve.pages.panel import Panel
 from sensorium.serve.panels.panel import build
@@ -27,7 +28,7 @@ def panels(gateway: Gateway) -> list[Panel]:
 
 
 def _panel(system: System, listing: Listing) -> Panel:
-    title = system.name[:1].upper() + system.name[1:].replace("_", " ")
+    title = markup.title_of(system.name)
     if "panel" in system.operations:
         return Panel(system.name, title, system.operation("panel"))
     return Panel(system.name, title, functools.partial(build, system, listing))

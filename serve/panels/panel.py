@@ -85,10 +85,11 @@ async def answered(
 
 def build(system: System, listing: Listing, gateway: Gateway) -> None:
     """The page of a system."""
-    title = system.name[:1].upper() + system.name[1:].replace("_", " ")
+    title = markup.title_of(system.name)
     head = gr.HTML(described.heading(system, title), padding=False)
     with gr.Column(visible=False) as body:
         current = gr.State(None)  # of the model: the list says that it has changed when it is only drawn anew
+        form = gr.State(None)  # which inputs the model needs: only where they differ are they drawn anew
         model = gr.Dropdown([], label="Model", filterable=False, elem_id="model", interactive=True)
         with gr.Tabs():
             with gr.Tab("From the lake"):
@@ -100,7 +101,7 @@ def build(system: System, listing: Listing, gateway: Gateway) -> None:
     gr.HTML(described.how(system), padding=False)
     ask(answers)
     with own:
-        _own(answers, current)
+        _own(answers, current, form)
 
     def opened() -> list[Any]:
         try:
@@ -117,12 +118,13 @@ def build(system: System, listing: Listing, gateway: Gateway) -> None:
             served = gateway.served(reference)
             suitable = inputs.suiting(listing, served)
             words = described.about(served, gateway.catalog.model(served.model.reference).stages)
+            asked = _form_of(served, *_asked(gateway, served))
         except Exception as error:  # noqa: BLE001 - told on the page
-            return [markup.page(markup.notice(sentence(error))), gr.Dropdown([], value=None), None]
-        return [words, gr.Dropdown(suitable, value=suitable[0][1] if suitable else None), reference]
+            return [markup.page(markup.notice(sentence(error))), gr.Dropdown([], value=None), None, gr.skip()]
+        return [words, gr.Dropdown(suitable, value=suitable[0][1] if suitable else None), reference, asked]
 
     gr.on(None, opened, None, [head, body, model], **_QUIET)
-    model.change(chosen, model, [told, dataset, current], **_QUIET)
+    model.change(chosen, model, [told, dataset, current, form], **_QUIET)
 
 
 # -- from the lake -----------------------------------------------------------------------------------------------------
@@ -196,18 +198,20 @@ def _preview(listing: Listing, name: str, identifier: str) -> str:
 # -- one's own ---------------------------------------------------------------------------------------------------------
 
 
-def _own(answers: _Answers, model: gr.State) -> None:
-    """Inputs for files and values; which, the chosen model says."""
+def _own(answers: _Answers, model: gr.State, form: gr.State) -> None:
+    """Inputs for files and values; which, the chosen model says.
+
+    What a person has chosen or typed stays when another version of the model needs the same: the inputs are not drawn anew.
+    """
     gateway = answers.listing.gateway
 
-    @gr.render(inputs=[model], triggers=[model.change], show_progress="hidden")  # type: ignore[untyped-decorator]
+    @gr.render(inputs=[model], triggers=[form.change], show_progress="hidden")  # type: ignore[untyped-decorator]
     def shown(reference: str | None) -> None:
         if not reference:
             return
         try:
             served = gateway.served(reference)
-            wanted = inputs.needed(gateway.catalog, served)
-            kinds = takes(served.modality)[WHOLE]
+            wanted, kinds = _asked(gateway, served)
         except Exception as error:  # noqa: BLE001 - told on the page
             gr.HTML(markup.page(markup.notice(sentence(error))), padding=False)
             return
@@ -227,6 +231,16 @@ def _own(answers: _Answers, model: gr.State) -> None:
             return await answers.ask(asked, given)
 
         button.click(ask, [model, *files.values(), *scalars.values()], answers.outputs, **_BUSY)
+
+
+def _asked(gateway: Gateway, served: ServedModel) -> tuple[Needed, tuple[str, ...]]:
+    """What a model has to be given, and the kinds of files that can hold all of it."""
+    return inputs.needed(gateway.catalog, served), takes(served.modality)[WHOLE]
+
+
+def _form_of(served: ServedModel, wanted: Needed, kinds: Sequence[str]) -> str:
+    """Equal texts for equal inputs: a page's state is compared by its hash, and what is needed has none."""
+    return f"{served.modality} {wanted} {kinds}"
 
 
 def _fields(served: ServedModel, wanted: Needed) -> str:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import io
-import os
 import re
-import shutil
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,27 +13,27 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 import scipy.io.wavfile
-from PIL import Image
 
 from sensorium.catalog import Catalog
 from sensorium.jobs.machine_quality import analysis
-from sensorium.serve.options import ServeOptions
+from sensorium.jobs.planned import PLANNED
+from sensorium.serve.gateway import Gateway
+from sensorium.serve.pages.markup import title_of
 from sensorium.serve.pages.viewers import audio, panorama, volume
 from tests.serve import pages_lake
-from tests.serve.running import running
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here: apt-get install chromium"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Gradio's own, in its threads
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+from tests.serve.browser import (  # noqa: F401 - fixtures
+    PHONE,
+    SCREEN,
+    Site,
+    browser,
+    choose,
+    complete,
+    folder,
+    pixels,
+    pytestmark,
+    serve,
+    settle,
+)
 
 ADDRESSES = {
     "home": "",
@@ -71,111 +68,18 @@ DONE |= {"table": "#rows [role=gridcell]", "query": "#result [role=gridcell]", "
 SAMPLE_DONE = "text=Arrays as NPZ"
 
 
-def _matters(message: Any) -> bool:
-    """Whether the browser complains; that a site has no icon at its root is none of the pages' business."""
-    return message.type == "error" and not message.location["url"].endswith("/favicon.ico")
-
-
-class Site:
-    """A browser at one service."""
-
-    def __init__(self, browser: Any, base: str, folder: Path) -> None:
-        self.browser, self.base, self.folder = browser, base, folder
-        self.light, self.dark = (
-            browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
-            for scheme in ("light", "dark")
-        )
-
-    def open(self, address: str, done: str = ".page h1", *, dark: bool = False) -> Any:
-        """A page at an address, once ``done`` is there; it notes what it asks for and what it complains of."""
-        page = (self.dark if dark else self.light).new_page()
-        page.set_default_timeout(20_000)
-        page.asked, page.complaints = [], []
-        page.on("request", lambda request: page.asked.append(request.url))
-        page.on("console", lambda message: page.complaints.append(message.text) if _matters(message) else None)
-        page.on("response", lambda answer: page.complaints.append(answer.url) if answer.status >= 400 else None)
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
-        page.goto(self.base + address)
-        page.locator(done).first.wait_for()
-        return page
-
-    def keep(self, page: Any, name: str) -> None:
-        """A picture of the page for people to look at; for nobody, that of a phone is left out."""
-        if name.endswith(("-phone", "-dark")) and "SENSORIUM_SCREENSHOTS" not in os.environ:
-            return
-        page.screenshot(path=self.folder / f"{name}.png", full_page=True)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where screenshots go."""
-    named = os.environ.get("SENSORIUM_SCREENSHOTS")
-    chosen = Path(named) if named else tmp_path_factory.mktemp("screenshots")
-    chosen.mkdir(parents=True, exist_ok=True)
-    return chosen
-
-
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     return pages_lake.lake(tmp_path_factory.mktemp("pages") / "lake")
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture(scope="module")
-def serve(browser: Any, folder: Path) -> Iterator[Callable[[Catalog], Any]]:
-    """Serves a lake until the module ends."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        services: list[Any] = []
-
-        def start(catalog: Catalog) -> Site:
-            service = running(catalog, ServeOptions(port=0))
-            client = service.__enter__()
-            services.append(service)
-            return Site(browser, f"{client.base_url}/ui/", folder)
-
-        yield start
-        for service in services:
-            service.__exit__(None, None, None)
-        gc.collect()  # Gradio leaves event loops open: they complain here, not in somebody else's test
-
-
-@pytest.fixture(scope="module")
-def site(serve: Callable[[Catalog], Site], lake: Catalog) -> Site:
+def site(serve: Callable[[Catalog], Site], lake: Catalog) -> Site:  # noqa: F811
     return serve(lake)
-
-
-@pytest.fixture(autouse=True)
-def _close(browser: Any) -> Iterator[None]:
-    yield
-    for context in browser.contexts:
-        for page in context.pages:
-            page.close()
-
-
-def settle(page: Any) -> None:
-    """Wait until the page has asked for nothing new for a moment (one request of Gradio's stays open for ever)."""
-    known = -1
-    while known != len(page.asked):
-        known = len(page.asked)
-        page.wait_for_timeout(150)
 
 
 def done(name: str) -> str:
     return DONE.get(name, SAMPLE_DONE)
-
-
-def choose(page: Any, label: str, option: str) -> None:
-    """Take an option of a dropdown."""
-    page.get_by_label(label, exact=True).first.click()
-    page.get_by_role("option", name=option, exact=True).click()
 
 
 def plotted(page: Any, place: str) -> list[dict[str, Any]]:
@@ -188,13 +92,6 @@ def plotted(page: Any, place: str) -> list[dict[str, Any]]:
     return found
 
 
-def pixels(page: Any, image: Any) -> np.ndarray[Any, Any]:
-    """What a picture of the page holds, as it was sent."""
-    source = image.get_attribute("src")
-    with Image.open(io.BytesIO(page.request.get(source).body())) as found:
-        return np.asarray(found.convert("RGB"))
-
-
 def click_cell(image: Any, column: int, row: int, columns: int, rows: int) -> None:
     """Click into the middle of a pixel of a picture of ``columns`` × ``rows`` pixels."""
     box = image.bounding_box()
@@ -203,30 +100,6 @@ def click_cell(image: Any, column: int, row: int, columns: int, rows: int) -> No
 
 
 # -- every page --------------------------------------------------------------------------------------------------------
-
-_UNNAMED = """() => [...document.querySelectorAll('input,textarea,select,button,[role=slider],[role=tab],img')].filter(e => {
-  if (!e.checkVisibility() || e.closest('.js-plotly-plot')) return false;
-  const by = (e.getAttribute('aria-labelledby') || '').split(' ').map(i => document.getElementById(i)).filter(Boolean);
-  const named = e.getAttribute('aria-label') || e.getAttribute('title') || e.alt || e.innerText
-    || (e.labels && [...e.labels].map(l => l.innerText).join('')) || by.map(b => b.innerText).join('')
-    || [...e.querySelectorAll('img')].map(i => i.alt).join('');
-  return !(named || '').trim();
-}).map(e => e.outerHTML.slice(0, 160))"""
-
-
-def complete(page: Any, site: Site, name: str) -> None:
-    """Nothing is fetched from elsewhere, nothing is without a name, nothing is wider than a phone."""
-    settle(page)
-    site.keep(page, name)
-    own = site.base.removesuffix("/ui/")
-    assert [url for url in page.asked if not url.startswith((own, "data:", "blob:"))] == []
-    assert page.complaints == []
-    assert page.evaluate(_UNNAMED) == []
-    assert page.locator("h1").count() == 1
-    page.set_viewport_size({"width": 390, "height": 844})
-    page.wait_for_timeout(150)
-    site.keep(page, f"{name}-phone")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 @pytest.mark.parametrize("name", ADDRESSES)
@@ -515,15 +388,15 @@ def test_history_and_lineage(site: Site) -> None:
 # -- empty, wrong, without a mouse --------------------------------------------------------------------------------------
 
 
-def test_an_empty_lake_says_what_to_type(serve: Callable[[Catalog], Site], tmp_path: Path) -> None:
+def test_an_empty_lake_says_what_to_type(serve: Callable[[Catalog], Site], tmp_path: Path) -> None:  # noqa: F811
     empty = serve(Catalog(tmp_path / "lake"))
     page = empty.open("", "text=Health of the service")
     empty.keep(page, "empty-home")
+    assert page.complaints == []
     assert "sensorium demo" in page.locator("pre").first.inner_text()
     assert "sensorium demo" in empty.open("catalog", "pre").locator("pre").inner_text()
     assert "sensorium sweep machine_quality" in empty.open("sweeps", "pre").locator("pre").inner_text()
     empty.open("query", "text=there is nothing to query yet")
-    assert page.complaints == []
 
 
 @pytest.mark.parametrize(
@@ -543,13 +416,13 @@ def test_what_is_in_an_address_or_in_data_does_not_run(site: Site) -> None:
         f"dataset?name=photos&where={quote(wild)}",
     ):
         page = site.open(address, ".page h1")
-        page.wait_for_timeout(400)
+        settle(page)  # what is not there would be asked for, and its error would run
         assert page.evaluate("window.hit") is None
     page = site.open("query", "#sql")
     page.get_by_label("SQL").fill(f"SELECT '{wild}' AS x FROM nowhere")
     page.get_by_role("button", name="Run").click()
     page.get_by_test_id("toast-body").wait_for()
-    page.wait_for_timeout(200)
+    settle(page)
     assert page.evaluate("window.hit") is None
 
 
@@ -572,6 +445,46 @@ def test_a_keyboard_is_enough(site: Site) -> None:
     page.locator("#samples button").first.focus()
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="photo00", exact=True).wait_for()
+
+
+def test_many_systems_fit_a_phone(
+    serve: Callable[[Catalog], Site],  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many = tuple(replace(one, operations={"predict": "nobody:calls"}) for one in PLANNED)
+    monkeypatch.setattr(Gateway, "systems", lambda _: many)
+    site = serve(Catalog(tmp_path / "lake"))
+    page = site.open("nir_synthesis", "h1:has-text('NIR synthesis')")
+    page.set_viewport_size(PHONE)
+    links = page.get_by_role("navigation", name="Pages").get_by_role("link")
+    assert links.all_inner_texts() == ["Home", "Catalog", "Query", "Sweeps"]
+    assert page.locator("nav.places").bounding_box()["height"] < 110
+    assert page.locator(".nav-holder").is_hidden()
+    site.keep(page, "many-phone")
+    for _ in range(5):  # by keyboard: four links, then the menu
+        page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.innerText") == "Systems: NIR synthesis"
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name="Voice face").wait_for()
+    site.keep(page, "many-open-phone")
+    assert links.count() == 4 + len(many)
+    boxes = [link.bounding_box() for link in links.all()]
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= PHONE["width"] for box in boxes)
+    assert all(box["height"] >= 36 for box in boxes[4:])  # for a thumb
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert page.locator("nav.places [aria-current=page]").all_inner_texts() == ["NIR synthesis"]
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name=title_of(many[0].name), exact=True).wait_for()
+    page.set_viewport_size(SCREEN)
+    page.get_by_text("Systems:").click()
+    site.keep(page, "many-open")
+    boxes = [link.bounding_box() for link in links.all()]
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= SCREEN["width"] for box in boxes)
+    assert all(box["y"] + box["height"] <= SCREEN["height"] for box in boxes)
+    page.get_by_role("link", name="Home", exact=True).click()
+    page.get_by_role("heading", name="Sensorium", exact=True).wait_for()
 
 
 def test_a_row_of_a_data_set_without_pictures_can_be_opened(site: Site, lake: Catalog) -> None:

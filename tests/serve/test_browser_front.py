@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,14 +14,10 @@ import pytest
 from sensorium.catalog import Catalog
 from sensorium.serve.options import ServeOptions
 from tests.serve import small_cnn
+from tests.serve.browser import browser, pytestmark  # noqa: F401 - fixtures
 from tests.serve.running import installed, running
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TOKEN = "a-token-for-tests-only"
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="the browser tests need playwright: pip install playwright"
-)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here: apt-get install chromium")
 
 
 @pytest.fixture(scope="module")
@@ -37,18 +32,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         gc.collect()  # Gradio leaves event loops open: they complain here, not in somebody else's test
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-quic"]
-        )
-        yield opened
-        opened.close()
-
-
 @pytest.fixture
-def page(browser: Any, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
+def page(browser: Any, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:  # noqa: F811
     context = browser.new_context()
     opened = context.new_page()
     opened.asked, opened.said = [], []

@@ -14,10 +14,8 @@ import pytest
 from sensorium.catalog import Catalog
 from sensorium.jobs.training.method import load_model
 from tests.serve import panels_lake, small_cnn
-from tests.serve.running import installed
-from tests.serve.test_browser_catalog import (  # noqa: F401 - fixtures
+from tests.serve.browser import (  # noqa: F401 - fixtures
     Site,
-    _close,
     browser,
     choose,
     complete,
@@ -26,6 +24,7 @@ from tests.serve.test_browser_catalog import (  # noqa: F401 - fixtures
     serve,
     settle,
 )
+from tests.serve.running import installed
 
 #: a first prediction loads the model
 SLOW = 30_000
@@ -65,14 +64,11 @@ def told(page: Any, field: str = "predicted") -> str:
 
 
 def upload(page: Any, content: bytes, name: str = "mine.png") -> None:
-    """Send a file on the second tab, and ask."""
+    """Choose a file on the second tab as soon as one can be chosen, and ask at once."""
     page.get_by_role("tab", name="Your own file").click()
-    page.locator("input[type=file]").first.wait_for(state="attached")
-    settle(page)
     page.locator("input[type=file]").first.set_input_files(
         {"name": name, "mimeType": "application/octet-stream", "buffer": content}
     )
-    page.get_by_text(name, exact=False).first.wait_for()
     page.get_by_role("button", name="Predict this file").click()
 
 
@@ -163,6 +159,32 @@ def test_two_people_get_their_own_results(site: Site, lake: Catalog) -> None:
             page.get_by_role("button", name="Result as NPZ").first.click()
         with np.load(download.value.path()) as saved:
             np.testing.assert_allclose(saved["probabilities"], expected["probabilities"], atol=1e-6)
+
+
+def test_a_file_that_is_still_on_its_way_is_waited_for(site: Site, lake: Catalog) -> None:
+    page = opened(site, "small_cnn")
+    held: list[Any] = []
+    page.route("**/upload?*", lambda route: held.append(route))
+    upload(page, panels_lake.png(panels_lake.PICTURES[1]))
+    page.wait_for_timeout(500)  # time enough to be asked without it
+    assert len(held) == 1
+    assert page.locator("#answer [role=alert], #answer [data-field]").count() == 0  # no complaint that there is no file
+    held[0].continue_()
+    expected = small_cnn.predicted(lake.model("small@1"), panels_lake.PICTURES[1])
+    assert told(page) == expected["predicted"]
+
+
+def test_what_is_chosen_stays_when_another_version_needs_the_same(site: Site, lake: Catalog) -> None:
+    page = opened(site, "small_cnn")
+    upload(page, panels_lake.png(panels_lake.PICTURES[1]))
+    told(page)
+    page.get_by_label("Model", exact=True).first.click()
+    page.get_by_role("option", name="small@2").click()
+    page.locator("dd", has_text="small@2").wait_for()
+    settle(page)
+    page.get_by_role("button", name="Predict this file").click()
+    page.get_by_text("Answered by small@2").wait_for(timeout=SLOW)
+    assert told(page) == small_cnn.predicted(lake.model("small@2"), panels_lake.PICTURES[1])["predicted"]
 
 
 def test_water_of_the_lake_and_of_ones_own(site: Site, lake: Catalog) -> None:

@@ -450,6 +450,31 @@ def test_tables_escape_and_align() -> None:
     assert 'aria-label="&quot;c&quot;"' in text
 
 
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("eeg_obesity", "EEG obesity"),
+        ("water_pollutants", "Water pollutants"),
+        ("nir_synthesis", "NIR synthesis"),
+        ("fewshot_segmentation", "Few-shot segmentation"),
+        ("octet", "Octet"),  # only whole words are abbreviations
+    ],
+)
+def test_names_are_titles_as_people_write_them(name: str, title: str) -> None:
+    assert markup.title_of(name) == title
+
+
+def test_navigation_says_where_one_is_and_escapes() -> None:
+    pages, folded = {"": "Home", "query": "Query"}, {"eeg": "EEG", "odd": "<b>"}
+    text = markup.navigation(pages, folded, "query")
+    assert '<a href="./">Home</a>' in text
+    assert '<a href="query" aria-current="page">Query</a>' in text
+    assert "<summary>Systems</summary>" in text
+    assert "<b>" not in text
+    assert '<summary class="here">Systems: EEG</summary>' in markup.navigation(pages, folded, "eeg")
+    assert "details" not in markup.navigation(pages, {}, "")
+
+
 def test_home_of_an_empty_lake_says_what_to_type(tmp_path: Path, gateway: Gateway) -> None:
     class Empty:
         catalog = Catalog(tmp_path / "none")
