@@ -150,12 +150,14 @@ def export(
     name: str = _NAME,
     output: Path = typer.Option(..., "--output", "-o", metavar="FOLDER", help="A new or empty folder."),
     where: str = _WHERE,
-    format: str = typer.Option("native", "--format", "-f", help="native (PNG, WAV, NIfTI …) or npz."),  # noqa: A002
+    form: str = typer.Option(
+        "native", "--format", "-f", help="native (PNG, WAV, NIfTI …), npz, webdataset, parquet, huggingface or zarr."
+    ),
 ) -> None:
     """Write samples as files, with their scalars in samples.parquet."""
     from sensorium.catalog.export import export as write
 
-    count = write(selected(open_catalog(context), name, where), output, format=format)  # type: ignore[arg-type]
+    count = write(selected(open_catalog(context), name, where), output, format=form)
     typer.echo(f"{count} samples written to {output}")
 
 

@@ -1,82 +1,82 @@
-"""Export: samples as files that other programs read."""
+"""Export: samples in forms that other programs read."""
 
 from __future__ import annotations
 
+import functools
 import json
-import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-import numpy as np
-import polars as pl
-
-from sensorium.platform.errors import InvalidSetting, UserError
-from sensorium.platform.progress import progress
+from sensorium.catalog.exports import files, parquet, webdataset, zarr_store
+from sensorium.platform.errors import InvalidSetting, UserError, close_matches
 
 if TYPE_CHECKING:
-    from sensorium.catalog.sample import Sample
     from sensorium.catalog.selection import Selection
 
-__all__ = ["export"]
+__all__ = ["FORMATS", "export"]
 
-_UNSAFE = re.compile(r"[^A-Za-z0-9._ -]")
+#: name -> what writes it into an empty folder, and returns the number of samples
+FORMATS: dict[str, Callable[[Selection, Path], int]] = {
+    "native": functools.partial(files.write, native=True),
+    "npz": functools.partial(files.write, native=False),
+    "webdataset": webdataset.write,
+    "parquet": parquet.write,
+    "huggingface": functools.partial(parquet.write, card=True),
+    "zarr": zarr_store.write,
+}
 
 
-def export(selection: Selection, folder: Path, *, format: Literal["native", "npz"] = "native") -> int:  # noqa: A002
-    """Write the samples of ``selection`` as files, with ``samples.parquet`` (id, file, scalars) and ``dataset.json`` beside.
+def export(selection: Selection, folder: Path, *, format: str = "native") -> int:  # noqa: A002
+    """Write the samples of ``selection`` into ``folder``, with ``dataset.json``, which says what they are.
 
     Args:
         selection: what to export.
-        folder: a new or empty folder.
-        format: the modality's usual file format where it has one, or one NPZ a sample with all its arrays.
+        folder: a new or empty folder; it is there when all of it is.
+        format: ``native``, the modality's usual files where it has such; ``npz``, a file a sample; ``webdataset``, tar
+            shards; ``parquet``, shards with files in them; ``huggingface``, the same as a repository that ``datasets``
+            loads; ``zarr``.
 
     Returns:
         How many samples were written.
 
     Raises:
-        UserError: the folder has something in it already.
+        InvalidSetting: no such format.
+        UserError: the folder has something in it already, or cannot be made.
     """
-    if format not in ("native", "npz"):
-        raise InvalidSetting(f"format must be 'native' or 'npz'; got {format!r}.")
+    if format not in FORMATS:
+        raise InvalidSetting(
+            f"format must be one of {', '.join(FORMATS)}; got {format!r}. {close_matches(format, FORMATS)}"
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not an empty folder. Give a new one: an export never overwrites.")
+    # under another name until it is whole: nobody takes half an export for all of it
+    partial = folder.with_name(f".{folder.name}.partial")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        count = FORMATS[format](selection, partial)
+        _describe(selection, partial, format)
+        if folder.exists():
+            folder.rmdir()
+        partial.rename(folder)
     except OSError as error:
-        raise UserError(f"{folder} cannot be made: {error}. Give another folder.") from error
+        raise UserError(f"{folder} cannot be written: {error}. Give another folder, or make room.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return count
+
+
+def _describe(selection: Selection, folder: Path, form: str) -> None:
     declaration = selection.declaration
-    native = declaration.modality.export if format == "native" else None
-    files: list[str | None] = []
-    with progress(f"export {selection.name}", total=len(selection), unit="samples") as bar:
-        for sample in selection:
-            target = folder / _file_name(sample.id)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            arrays = [name for name in selection.fields if name in declaration.arrays and name in sample]
-            path = (native or _write_npz)(sample, target) if arrays else None
-            files.append(path.relative_to(folder).as_posix() if path is not None else None)
-            bar.advance()
-    frame = selection.frame()
-    frame.insert_column(1, pl.Series("file", files, dtype=pl.String)).write_parquet(folder / "samples.parquet")
     about = {
         "data_set": selection.name,
         "version": selection.version,
         "modality": declaration.modality_name,
+        "format": form,
         "description": declaration.description,
         "licence": declaration.licence,
         "attributes": dict(declaration.attributes),
     }
-    (folder / "dataset.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n")
-    return len(files)
-
-
-def _write_npz(sample: Sample, target: Path) -> Path:
-    path = target.with_name(target.name + ".npz")
-    arrays = {name: value for name in sample if isinstance(value := sample[name], np.ndarray)}
-    np.savez_compressed(path, **arrays)  # type: ignore[arg-type] # a field named allow_pickle would be its own
-    return path
-
-
-def _file_name(identifier: str) -> str:
-    """A relative path from an id: its folders are kept, nothing may lead out of the export."""
-    parts = [_UNSAFE.sub("_", part) for part in identifier.split("/")]
-    return "/".join(part if part.strip(". ") else "_" for part in parts)
+    (folder / "dataset.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

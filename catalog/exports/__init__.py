@@ -1,0 +1,1 @@
+"""Ways out of the lake: samples as files and shards that other programs read."""
