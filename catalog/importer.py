@@ -74,6 +74,7 @@ class Importer:
         attributes: what holds for the whole data set, such as the names of variables.
         fields: declarations beyond the modality's own.
         options: the keys of ``--set`` that it understands, with their meaning.
+        modality_of: the modality of a source, where that is not always the same; ``modality`` is the usual one then.
         guarded: whether ``read`` runs native decoders, which a hostile file may crash or hang; such are never run in the
             user's own process.
     """
@@ -87,7 +88,12 @@ class Importer:
     attributes: Callable[[Source], dict[str, Any]] | None = None
     fields: Callable[[Source], tuple[Field, ...]] | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+    modality_of: Callable[[Source], str] | None = None
     guarded: bool = True
+
+    def makes(self, source: Source) -> str:
+        """Modality of the data set that it makes of ``source``."""
+        return self.modality if self.modality_of is None else self.modality_of(source)
 
 
 def suffix(path: Path) -> str:

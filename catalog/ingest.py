@@ -165,7 +165,7 @@ def _declared(importer: Importer, source: Source, dataset: str, description: str
     check_name(dataset, "data set")
     return Declaration.new(
         dataset,
-        importer.modality,
+        importer.makes(source),
         importer.fields(source) if importer.fields else None,
         description=description,
         licence=licence,

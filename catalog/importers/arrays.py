@@ -1,0 +1,222 @@
+"""Samples of any modality in NumPy files: one ``.npz`` or ``.npy`` a sample, or a ``.npy`` whose rows are samples.
+
+An array of an archive becomes the field of its own name, or of the name that an option gives it: ``before=t1`` takes the
+array ``t1`` for the field ``before``. A bare ``.npy`` is the modality's main array. Arrays without axes, and texts, become
+scalars; lists where they have one axis and are no array field of the modality. Which modality it is says the option
+``modality``, or the names in the archives where they are those of one modality only.
+
+``rows=yes``: the first axis of every array counts samples, with ids ``file/0``, ``file/1`` …
+
+Nothing is ever unpickled, and sizes are checked before anything is inflated; see :mod:`.npz`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sensorium.catalog import modality as modalities
+from sensorium.catalog.fields import Field
+from sensorium.catalog.importer import Importer, Item, Source, suffix
+from sensorium.catalog.importers import _folders, _metadata, npz
+from sensorium.catalog.importers._files import identifiers, number, once, probe, unreadable, visible
+from sensorium.catalog.modality import Modality
+from sensorium.platform import plugins
+from sensorium.platform.errors import InvalidSetting
+
+__all__ = ["importer"]
+
+Array = npt.NDArray[Any]
+
+_SUFFIXES = frozenset((".npz", ".npy"))
+_OWN = ("modality", "rows", "max_bytes", "label", "metadata", "key", "pattern")
+_SAVE = "Save it anew with numpy.save or numpy.savez_compressed."
+_MAGIC = b"\x93NUMPY"
+
+
+def _modalities_of(names: set[str]) -> list[Modality]:
+    """Modalities whose required arrays are among ``names``."""
+    found = []
+    for one in plugins.load_all(modalities.GROUP, Modality).values():
+        required = {name for name, field in one.arrays.items() if field.required}
+        if required and required <= names:
+            found.append(one)
+    return found
+
+
+def _modality(source: Source) -> str:
+    if "modality" in source.options:
+        return modalities.get(source.options["modality"]).name
+    first = next((path for path in visible(source, _SUFFIXES) if suffix(path) == ".npz"), None)
+    names = {_renamed(source.options).get(name, name) for name in npz.members(first)} if first is not None else set()
+    found = _modalities_of(names)
+    # an image field is one of panoramas, too: those have to be asked for
+    plain = [one.name for one in found if one.name != "panorama"]
+    if len(plain) != 1:
+        says = f"they hold {', '.join(sorted(names))}" if names else "bare arrays do not say"
+        raise unreadable(source.path, f"which modality is it? ({says})", "Say modality=NAME.")
+    return plain[0]
+
+
+def _renamed(options: Mapping[str, str]) -> dict[str, str]:
+    """Array -> field, as options say."""
+    return {array: field for field, array in options.items() if field not in _OWN}
+
+
+def _matches(source: Source) -> float:
+    if "modality" in source.options:
+        return probe(source, _SUFFIXES, lambda path: float(_is_array_file(path)))
+    return probe(source, frozenset((".npz",)), _names_a_modality)
+
+
+def _names_a_modality(path: Path) -> float:
+    return 0.8 * bool(_modalities_of(set(npz.members(path))))
+
+
+def _is_array_file(path: Path) -> bool:
+    if suffix(path) == ".npz":
+        return bool(npz.members(path))
+    with path.open("rb") as stream:
+        return stream.read(len(_MAGIC)) == _MAGIC
+
+
+@once
+def _known(source: Source) -> _metadata.Known:
+    reserved = tuple(modalities.get(_modality(source)).arrays)
+    return _metadata.of_files(source, visible(source, _SUFFIXES), reserved)
+
+
+def _plan(source: Source) -> Iterator[Item]:
+    main = _modality(source)
+    scalars = _known(source).rows
+    for path, name in identifiers(source, scalars).items():
+        own = {**scalars[path], "modality": main}
+        if not _by_rows(source.options):
+            yield Item(name, (path,), own)
+            continue
+        for row in range(_row_count(path)):
+            yield Item(f"{name}/{row}", (path,), {**own, "row": row})
+
+
+def _by_rows(options: Mapping[str, str]) -> bool:
+    text = options.get("rows", "no")
+    if text not in ("yes", "no"):
+        raise InvalidSetting(f"rows must be yes or no; got {text!r}.")
+    return text == "yes"
+
+
+def _row_count(path: Path) -> int:
+    if suffix(path) == ".npz":
+        raise unreadable(path, "rows=yes is for .npy files", "Save each array by itself, or a sample a file.")
+    shape, _, _ = _header(path)
+    return shape[0] if shape else 0
+
+
+def _header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Shape, dtype and place of the values of a ``.npy`` file, as far as the file can have them."""
+    try:
+        with path.open("rb") as stream:
+            version = np.lib.format.read_magic(stream)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(stream)
+            place = stream.tell()
+    except (OSError, ValueError, EOFError) as error:
+        raise unreadable(path, f"is no NumPy file ({error})", _SAVE) from error
+    if dtype.hasobject:
+        raise unreadable(path, "holds Python objects, which are never unpickled", "Save plain arrays.")
+    claimed, there = math.prod(shape) * dtype.itemsize, path.stat().st_size - place
+    if claimed != there:
+        raise unreadable(path, f"its header claims {claimed} bytes {shape} of {dtype}, {there} are there", _SAVE)
+    return shape, dtype, place
+
+
+def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
+    path = item.paths[0]
+    limit = number(options, "max_bytes", npz.MAX_BYTES)
+    own = dict(item.scalars)
+    modality, row = modalities.get(own.pop("modality")), own.pop("row", None)
+    if suffix(path) == ".npy":
+        return {**own, _main(path, modality): _bare(path, row, limit)}
+    names = npz.members(path)
+    renamed = _renamed(options)
+    missing = sorted(renamed.keys() - set(names))
+    if missing:
+        raise unreadable(path, f"has no array {missing[0]!r} (there are: {', '.join(names)})", "Mend the option.")
+    found = npz.arrays(path, names, limit)
+    sample: dict[str, Any] = {}
+    for name, array in zip(names, found, strict=True):
+        field = renamed.get(name, name)
+        if field not in own:  # a table beside the file knows better
+            sample[field] = _value(path, name, array, is_array=field in modality.arrays)
+    return {**own, **sample}
+
+
+def _main(path: Path, modality: Modality) -> str:
+    """The field that a bare array is."""
+    required = [name for name, field in modality.arrays.items() if field.required] or list(modality.arrays)
+    if not required or len([name for name in modality.arrays if modality.arrays[name].required]) > 1:
+        raise unreadable(path, f"one array is no sample of modality {modality.name}", "Save it with numpy.savez.")
+    return required[0]
+
+
+def _bare(path: Path, row: int | None, limit: float) -> Array:
+    shape, dtype, _ = _header(path)
+    size = math.prod(shape if row is None else shape[1:]) * dtype.itemsize
+    if size > limit:
+        raise unreadable(
+            path, f"has {size} bytes, more than the limit of {limit:g}", f"If it is real, say max_bytes={size}."
+        )
+    if dtype.kind not in "biufc":
+        raise unreadable(path, f"holds values of type {dtype}", "Save numbers.")
+    if row is None:
+        return np.ascontiguousarray(np.load(path, allow_pickle=False))
+    return np.ascontiguousarray(np.load(path, mmap_mode="r", allow_pickle=False)[row])
+
+
+def _value(path: Path, name: str, array: Array, *, is_array: bool) -> Any:
+    """An array as the value of a field: an array, a scalar, or a list of texts or numbers."""
+    if array.dtype.kind in "US":
+        texts = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
+        return texts.tolist()
+    if array.dtype.kind not in "biufc":
+        raise unreadable(path, f"array {name!r} holds values of type {array.dtype}", "Save numbers or texts.")
+    if array.ndim == 0:
+        return array.item()
+    scalar_lists = {"wavelength", "spacing", "channels", "variable_names"}
+    return array.tolist() if not is_array and name in scalar_lists else np.ascontiguousarray(array)
+
+
+def _fields(source: Source) -> tuple[Field, ...]:
+    return _known(source).fields()
+
+
+importer = Importer(
+    name="arrays",
+    title="samples of any modality in NumPy files (.npz, .npy)",
+    modality="image",
+    modality_of=_modality,
+    guarded=False,
+    matches=_matches,
+    plan=_plan,
+    read=_read,
+    fields=_fields,
+    options={
+        "modality": "of the samples (default: the one whose fields the archives name)",
+        "rows": "yes: the first axis of a .npy file counts samples (default: a file is a sample)",
+        "max_bytes": f"refuse files whose arrays are larger together (default {npz.MAX_BYTES:.0f})",
+        **{
+            name: f"array that becomes the field {name} (default: the one of that name)"
+            for name in sorted(
+                {field for one in plugins.load_all(modalities.GROUP, Modality).values() for field in one.arrays}
+            )
+        },
+        **_folders.LABEL_OPTION,
+        **_metadata.PATTERN_OPTION,
+        **_metadata.OPTIONS,
+    },
+)

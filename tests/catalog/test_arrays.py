@@ -1,0 +1,138 @@
+"""NumPy files of any modality: what was saved is what is in the lake."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sensorium.catalog import Catalog
+from sensorium.catalog.export import export
+from sensorium.catalog.importer import Source
+from sensorium.catalog.ingest import choose_importer
+from tests.catalog.importing import importer, refusal, write
+
+RNG = np.random.default_rng(5)
+
+
+def npz(path: Path, **arrays: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, **arrays)
+    return path
+
+
+def npy(path: Path, array: Any) -> Path:
+    np.save(path, array)
+    return path
+
+
+def test_archives_name_their_modality_and_their_fields(catalog: Catalog, tmp_path: Path) -> None:
+    folder = tmp_path / "in here"
+    cube = RNG.random((4, 5, 6)).astype(np.float32)
+    waves = np.linspace(400, 900, 6)
+    npz(folder / "ü 1.npz", cube=cube, wavelength=waves, extra=np.arange(3), note=np.array("words"), gain=np.array(2.5))
+    report = catalog.ingest(folder, "cubes")
+    assert (report.format, report.added, report.failed) == ("arrays", 1, [])
+    made = catalog["cubes"]
+    assert made.modality.name == "hyperspectral"
+    sample = made.select()["ü 1"]
+    np.testing.assert_array_equal(sample["cube"], cube)
+    np.testing.assert_array_equal(sample["wavelength"], waves)
+    np.testing.assert_array_equal(sample["extra"], np.arange(3))
+    assert (sample["note"], sample["gain"]) == ("words", 2.5)
+    assert catalog.ingest(folder, "cubes").added == 0
+
+
+def test_options_name_the_arrays_of_fields(catalog: Catalog, tmp_path: Path) -> None:
+    before, after = RNG.integers(0, 9000, (2, 5, 4, 13)).astype(np.uint16)
+    npz(tmp_path / "in" / "city.npz", t1=before, t2=after, change=np.eye(5, 4, dtype=np.uint8))
+    report = catalog.ingest(tmp_path / "in", "pairs", "arrays", options={"before": "t1", "after": "t2"})
+    assert report.failed == []
+    sample = catalog["pairs"].select()["city"]
+    np.testing.assert_array_equal(sample["before"], before)
+    np.testing.assert_array_equal(sample["after"], after)
+    assert catalog["pairs"].modality.name == "image_pair"
+    assert "no array 't9' (there are: t1, t2, change)" in refusal(
+        "arrays", tmp_path / "in", modality="image_pair", before="t9"
+    )
+
+
+def test_bare_arrays_are_samples_or_rows_of_samples(catalog: Catalog, tmp_path: Path) -> None:
+    images = RNG.integers(0, 255, (6, 4, 5, 3)).astype(np.uint8)
+    (tmp_path / "in").mkdir()
+    npy(tmp_path / "in" / "all.npy", images)
+    catalog.ingest(tmp_path / "in", "rows", options={"modality": "image", "rows": "yes"})
+    found = catalog["rows"].select()
+    assert [sample.id for sample in found] == [f"all/{n}" for n in range(6)]
+    np.testing.assert_array_equal(np.stack([sample["image"] for sample in found]), images)
+    npy(tmp_path / "one.npy", images[0])
+    catalog.ingest(tmp_path / "one.npy", "one", options={"modality": "image"})
+    np.testing.assert_array_equal(catalog["one"].select()["one"]["image"], images[0])
+
+
+def test_what_we_export_as_npz_comes_back(catalog: Catalog, tmp_path: Path) -> None:
+    made = catalog.create("scans", modality="volume")
+    volume = RNG.integers(-1000, 900, (3, 4, 5)).astype(np.int16)
+    made.append([{"id": "a/b", "volume": volume, "mask": (volume > 0).astype(np.uint8)}])
+    export(made.select(), tmp_path / "out", format="npz")
+    (tmp_path / "out" / "samples.parquet").rename(tmp_path / "out" / "metadata.parquet")
+    assert choose_importer(Source(tmp_path / "out")).name == "arrays"
+    catalog.ingest(tmp_path / "out", "again")
+    sample = catalog["again"].select()["a/b"]
+    np.testing.assert_array_equal(sample["volume"], volume)
+    assert sample["mask"].dtype == np.uint8
+
+
+def test_nothing_is_guessed(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    npy(tmp_path / "in" / "a.npy", np.zeros((3, 3)))
+    assert importer("arrays").matches(Source(tmp_path / "in")) == 0
+    assert "Say modality=NAME" in refusal("arrays", tmp_path / "in")
+    npz(tmp_path / "two" / "a.npz", image=np.zeros((3, 3, 1)), cube=np.zeros((3, 3, 2)))
+    assert "which modality is it? (they hold cube, image)" in refusal("arrays", tmp_path / "two")
+
+
+def hostile(kind: str) -> bytes:
+    content = io.BytesIO()
+    np.save(content, np.arange(1000.0))
+    if kind == "truncated":
+        return content.getvalue()[:500]
+    if kind == "zero bytes":
+        return b""
+    if kind == "objects":
+        content = io.BytesIO()
+        np.save(content, np.array([{}], dtype=object), allow_pickle=True)
+        return content.getvalue()
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (4000000000, 2), }"
+    header += b" " * (118 - len(header) - 1) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("truncated", "its header claims 8000 bytes"),
+        ("zero bytes", "is no NumPy file"),
+        ("objects", "never unpickled"),
+        ("claims too much", "its header claims 64000000000 bytes"),
+    ],
+)
+def test_a_bad_file_is_named(kind: str, says: str, catalog: Catalog, tmp_path: Path) -> None:
+    path = write(tmp_path / "in" / "bad.npy", hostile(kind))
+    npy(tmp_path / "in" / "good.npy", np.zeros((2, 3, 1), np.uint8))
+    report = catalog.ingest(tmp_path / "in", "images", "arrays", options={"modality": "image"})
+    assert report.added == 1
+    ((name, reason),) = report.failed
+    assert name == str(path)
+    assert says in reason
+
+
+def test_an_archive_that_inflates_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("image.npy", b"\0" * 30_000_000)
+    assert "more than the limit" in refusal("arrays", path, modality="image", max_bytes="1e6")
