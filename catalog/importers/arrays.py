@@ -5,6 +5,8 @@ array ``t1`` for the field ``before``. A bare ``.npy`` is the modality's main ar
 scalars; lists where they have one axis and are no array field of the modality. Which modality it is says the option
 ``modality``, or the names in the archives where they are those of one modality only.
 
+``channels_first=yes``: arrays [C, H, W] of fields whose last axis counts channels or bands become [H, W, C].
+
 ``rows=yes``: the first axis of every array counts samples, with ids ``file/0``, ``file/1`` …
 
 Nothing is ever unpickled, and sizes are checked before anything is inflated; see :mod:`.npz`.
@@ -34,7 +36,7 @@ __all__ = ["importer"]
 Array = npt.NDArray[Any]
 
 _SUFFIXES = frozenset((".npz", ".npy"))
-_OWN = ("modality", "rows", "max_bytes", "label", "metadata", "key", "pattern")
+_OWN = ("modality", "rows", "channels_first", "max_bytes", "label", "metadata", "key", "pattern")
 _SAVE = "Save it anew with numpy.save or numpy.savez_compressed."
 _MAGIC = b"\x93NUMPY"
 
@@ -96,17 +98,17 @@ def _plan(source: Source) -> Iterator[Item]:
     scalars = _known(source).rows
     for path, name in identifiers(source, scalars).items():
         own = {**scalars[path], "modality": main}
-        if not _by_rows(source.options):
+        if not _yes(source.options, "rows"):
             yield Item(name, (path,), own)
             continue
         for row in range(_row_count(path)):
             yield Item(f"{name}/{row}", (path,), {**own, "row": row})
 
 
-def _by_rows(options: Mapping[str, str]) -> bool:
-    text = options.get("rows", "no")
+def _yes(options: Mapping[str, str], key: str) -> bool:
+    text = options.get(key, "no")
     if text not in ("yes", "no"):
-        raise InvalidSetting(f"rows must be yes or no; got {text!r}.")
+        raise InvalidSetting(f"{key} must be yes or no; got {text!r}.")
     return text == "yes"
 
 
@@ -140,8 +142,11 @@ def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
     limit = number(options, "max_bytes", npz.MAX_BYTES)
     own = dict(item.scalars)
     modality, row = modalities.get(own.pop("modality")), own.pop("row", None)
+    turned = _yes(options, "channels_first")
     if suffix(path) == ".npy":
-        return {**own, _main(path, modality): _bare(path, row, limit)}
+        main = _main(path, modality)
+        array = _bare(path, row, limit)
+        return {**own, main: _channels_last(modality, main, array) if turned else array}
     names = npz.members(path)
     renamed = _renamed(options)
     missing = sorted(renamed.keys() - set(names))
@@ -152,8 +157,15 @@ def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
     for name, array in zip(names, found, strict=True):
         field = renamed.get(name, name)
         if field not in own:  # a table beside the file knows better
+            array = _channels_last(modality, field, array) if turned else array
             sample[field] = _value(path, name, array, is_array=field in modality.arrays)
     return {**own, **sample}
+
+
+def _channels_last(modality: Modality, name: str, array: Array) -> Array:
+    field = modality.arrays.get(name)
+    wanted = any(len(layout) == array.ndim and layout[-1] in ("C", "L") for layout in field.layouts) if field else False
+    return np.ascontiguousarray(np.moveaxis(array, 0, -1)) if wanted else array
 
 
 def _main(path: Path, modality: Modality) -> str:
@@ -208,6 +220,7 @@ importer = Importer(
     options={
         "modality": "of the samples (default: the one whose fields the archives name)",
         "rows": "yes: the first axis of a .npy file counts samples (default: a file is a sample)",
+        "channels_first": "yes: arrays [C, H, W] become [H, W, C] (default: they are that already)",
         "max_bytes": f"refuse files whose arrays are larger together (default {npz.MAX_BYTES:.0f})",
         **{
             name: f"array that becomes the field {name} (default: the one of that name)"

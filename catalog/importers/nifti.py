@@ -1,4 +1,4 @@
-"""Volumes in NIfTI-1 and NIfTI-2 files: ``.nii`` and ``.nii.gz``.
+"""Volumes in NIfTI-1 and NIfTI-2 files, ``.nii`` and ``.nii.gz``, and FreeSurfer's ``.mgh`` and ``.mgz``.
 
 ``volume`` is [Z, Y, X], turned (without resampling) to the orientation RAS: x grows to the patient's right, y to the
 front, z to the head, as nearly as the grid allows. ``orientation`` says so; ``spacing`` is (z, y, x) in millimetres;
@@ -37,7 +37,10 @@ __all__ = ["importer", "load_mask", "upright"]
 
 Array = npt.NDArray[Any]
 
-_SUFFIXES = frozenset((".nii", ".nii.gz"))
+_SUFFIXES = frozenset((".nii", ".nii.gz", ".mgh", ".mgz"))
+_PACKED = (".nii.gz", ".mgz")
+#: where the voxels of an MGH file begin, and how many fit into its header's types
+_MGH_HEADER, _MGH_TYPES = 284, (0, 1, 3, 4, 10)
 _MASK_END = re.compile(r"[-_.](mask|msk|seg|segm|segmentation|label|labels|roi)$", re.IGNORECASE)
 _RESERVED = ("volume", "mask", "spacing", "orientation", "unit", "affine")
 _MAX_VOXELS = 1e9
@@ -52,16 +55,26 @@ _GRID = 0.1
 
 def _is_nifti(path: Path) -> float:
     try:
-        with gzip.open(path, "rb") if suffix(path) == ".nii.gz" else path.open("rb") as stream:
+        with gzip.open(path, "rb") if suffix(path) in _PACKED else path.open("rb") as stream:
             start = stream.read(348)
     except (OSError, EOFError, zlib.error):
         return 0.0
+    if suffix(path) in (".mgh", ".mgz"):
+        return float(_is_mgh(start))
     if len(start) < 16:
         return 0.0
     sizes = {struct.unpack(f"{order}i", start[:4])[0] for order in "<>"}
     first = 348 in sizes and start[344:348] == b"n+1\0"
     second = 540 in sizes and start[4:8] == b"n+2\0"
     return float(first or second)
+
+
+def _is_mgh(start: bytes) -> bool:
+    """Version 1, four lengths of an axis, a known type of values."""
+    if len(start) < _MGH_HEADER:
+        return False
+    version, *lengths, kind = struct.unpack(">6i", start[:24])
+    return version == 1 and all(0 < length < 1 << 20 for length in lengths) and kind in _MGH_TYPES
 
 
 def _matches(source: Source) -> float:
@@ -118,17 +131,18 @@ def _load(path: Path, limit: float, nan: str | None) -> tuple[Array, npt.NDArray
     """The array [Z, Y, X] in RAS orientation, and its affine matrix for (x, y, z) in mm."""
     nibabel = require("nibabel", "read NIfTI files")
     if not _is_nifti(path):
-        raise unreadable(path, "is no NIfTI file (its header says otherwise)", _EXPORT)
+        raise unreadable(path, "is no NIfTI or MGH file (its header says otherwise)", _EXPORT)
     try:
         image = nibabel.load(path)
         _check_header(path, image, limit)
-        if suffix(path) == ".nii.gz":
+        if suffix(path) in _PACKED:
             image = _decompressed(path, image)
         scaled = (float(image.dataobj.slope), float(image.dataobj.inter)) != (1.0, 0.0)
         data = np.asanyarray(image.dataobj)
         data = data.reshape(data.shape[:3])  # [X, Y, Z]; further axes have length 1
         affine = np.array(image.affine, dtype=np.float64)
-        affine[:3] *= _UNITS.get(image.header.get_xyzt_units()[0], 1.0)
+        if hasattr(image.header, "get_xyzt_units"):  # MGH has millimetres only
+            affine[:3] *= _UNITS.get(image.header.get_xyzt_units()[0], 1.0)
     except UnreadableFile:
         raise
     except Exception as error:  # nibabel lets errors of many kinds through on broken headers and cut-off files
@@ -194,7 +208,7 @@ def _check_header(path: Path, image: Any, limit: float) -> None:
     if voxels < 1:
         raise unreadable(path, f"has shape {shape}, without any voxel", "Leave it out.")
     there = path.stat().st_size
-    most = there * _MAX_RATIO if suffix(path) == ".nii.gz" else there
+    most = there * _MAX_RATIO if suffix(path) in _PACKED else there
     if int(image.dataobj.offset) + voxels * kind.itemsize > most:
         raise unreadable(
             path,
@@ -261,7 +275,7 @@ def _nan(options: Mapping[str, str]) -> str | None:
 
 importer = Importer(
     name="nifti",
-    title="NIfTI volumes (.nii, .nii.gz)",
+    title="NIfTI and FreeSurfer volumes (.nii, .nii.gz, .mgh, .mgz)",
     modality="volume",
     matches=_matches,
     guarded=False,

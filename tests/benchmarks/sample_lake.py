@@ -50,8 +50,13 @@ class Folder:
 
 FOLDERS = (
     Folder("clinical_ts/physionet2012", "physionet2012"),
-    Folder("change/oscd_sentinel2", "oscd", "arrays", {"modality": "image_pair", "before": "t1", "after": "t2"}),
-    Folder("eeg/eegmat/npz125", "eegmat", "npz"),
+    Folder(
+        "change/oscd_sentinel2",
+        "oscd",
+        "arrays",
+        {"modality": "image_pair", "before": "t1", "after": "t2", "channels_first": "yes"},
+    ),
+    Folder("eeg/eegmat/npz125", "eegmat", "npz", {"signal": "rest,task", "sampling_rate": "125", "scale": "0.1"}),
     Folder("eeg/eegmat/edf", "eegmat_raw"),
     Folder("audio/fsdd", "fsdd", options={"pattern": r"(?P<digit>\d)_(?P<speaker>\w+)_(?P<take>\d+)"}),
     Folder("audio/speech_commands_samples", "speech_commands", options={"pattern": r"(?P<word>\w+?)__"}),
@@ -156,7 +161,7 @@ def _row(catalog: Catalog, root: Path, one: Folder, workers: int) -> list[str]:
         seconds = time.perf_counter() - started
     except SensoriumError as error:
         return [one.place, one.format, "", "", "", "", str(error)[:160]]
-    again = catalog.ingest(path, one.dataset, importer.name, options=one.options)
+    again = catalog.ingest(path, one.dataset, importer.name, options=one.options, workers=workers)
     remark = "" if (again.added, again.version) == (0, report.version) else "a second import changed it"
     remark = f"{len(report.failed)} failed: {report.failed[0][1][:100]}" if report.failed else remark
     rate = f"{human_bytes(int(size / seconds))}/s"

@@ -61,6 +61,15 @@ def test_options_name_the_arrays_of_fields(catalog: Catalog, tmp_path: Path) -> 
     )
 
 
+def test_channels_may_come_first(catalog: Catalog, tmp_path: Path) -> None:
+    before, after = RNG.integers(0, 9000, (2, 13, 5, 4)).astype(np.uint16)
+    npz(tmp_path / "city.npz", before=before, after=after, change=np.eye(5, 4, dtype=np.uint8))
+    catalog.ingest(tmp_path / "city.npz", "pairs", "arrays", options={"channels_first": "yes"})
+    sample = catalog["pairs"].select()["city"]
+    np.testing.assert_array_equal(sample["before"], before.transpose(1, 2, 0))
+    np.testing.assert_array_equal(sample["change"], np.eye(5, 4))
+
+
 def test_bare_arrays_are_samples_or_rows_of_samples(catalog: Catalog, tmp_path: Path) -> None:
     images = RNG.integers(0, 255, (6, 4, 5, 3)).astype(np.uint8)
     (tmp_path / "in").mkdir()
