@@ -129,10 +129,10 @@ def probe(source: Source, suffixes: frozenset[str], is_mine: Callable[[Path], fl
         return 0.0
     wanted: list[Path] = []
     foreign = 0
-    for path in itertools.islice(_walk(source.path), _WALKED):
-        if suffix(path) in suffixes:
+    for path, ending in _listing(source):
+        if ending in suffixes:
             wanted.append(path)
-        elif suffix(path) not in _SIDECARS:
+        elif ending not in _SIDECARS:
             foreign += 1
     if not wanted:
         return 0.0
@@ -140,6 +140,12 @@ def probe(source: Source, suffixes: frozenset[str], is_mine: Callable[[Path], fl
     marks = [mark for mark in judged if mark is not None]
     share = sum(marks) / max(1, len(marks))
     return 0.9 * share * len(wanted) / (len(wanted) + foreign)
+
+
+@once
+def _listing(source: Source) -> list[tuple[Path, str]]:
+    """Files below a source with their suffixes, up to a number: walked once for all importers that are asked."""
+    return [(path, suffix(path)) for path in itertools.islice(_walk(source.path), _WALKED)]
 
 
 def _walk(folder: Path) -> Iterator[Path]:
