@@ -7,7 +7,9 @@ PINS := pyproject.toml constraints.txt infra/check_system.sh
 SERVE ?= 1
 LAKE ?= ./lake
 
-.PHONY: demo test lint bench docs clean help
+SECONDS ?= 600
+
+.PHONY: demo test lint bench docs fuzz sample-lake clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +17,8 @@ help:
 	@echo "make test    the whole test suite, as CI runs it"
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   benchmarks; prints ratios against a peer or a physical limit"
+	@echo "make fuzz    damaged files at the importers' borders, for SECONDS=600"
+	@echo "make sample-lake DATA=path   every folder of a collection of real samples as a data set, with a table of speeds"
 	@echo "make docs    regenerate the tables, figures and command reference of the documentation"
 	@echo "make clean   remove .venv, ./lake and caches"
 
@@ -49,6 +53,12 @@ lint: $(VENV)/.all
 
 bench: $(VENV)/.all
 	$(BIN)/python -m tests.benchmarks
+
+fuzz: $(VENV)/.all
+	$(BIN)/python -m tests.catalog.fuzz --seconds $(SECONDS)
+
+sample-lake: $(VENV)/.all
+	$(BIN)/python -m tests.benchmarks.sample_lake $(DATA) --lake $(LAKE)
 
 docs: $(VENV)/.all
 	$(BIN)/python docs/regenerate.py

@@ -47,17 +47,20 @@ class Source:
 
 @dataclass(frozen=True)
 class Item:
-    """One sample to be.
+    """One sample to be. It goes to the process that reads it: nothing but these fields does, so do not derive from it.
 
     Attributes:
         id: the sample's id.
         paths: the files that it is made from, the main one first; errors name it.
         scalars: values known without decoding, such as a label from a folder's name.
+        place: what ``read`` needs to know of where in its files the sample is, or of the source as a whole; numbers, texts,
+            and lists and mappings of such.
     """
 
     id: str
     paths: tuple[Path, ...]
     scalars: Mapping[str, Any] = field(default_factory=dict)
+    place: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 from sensorium.catalog.declaration import Declaration
 from sensorium.catalog.importer import Item
 from sensorium.catalog.reading import Group
+from sensorium.platform.errors import BrokenPlugin
 from sensorium.platform.storage import Storage
 
 __all__ = ["pack", "unpack"]
@@ -33,8 +34,14 @@ def pack(group: Group) -> tuple[dict[str, Any], list[bytes]]:
         "name": declaration.name,
         "properties": declaration.properties(),
     }
+    derived = next((item for item in group.items if type(item) is not Item), None)
+    if derived is not None:
+        raise BrokenPlugin(
+            f"importer {group.importer!r} plans with a {type(derived).__name__}, of which a reader would get an Item only. "
+            "Put what read needs into Item.place."
+        )
     items = [
-        [item.id, [str(path) for path in item.paths], {name: _told(value) for name, value in item.scalars.items()}]
+        [item.id, [str(path) for path in item.paths], _each(_told, item.scalars), _each(_told, item.place)]
         for item in group.items
     ]
     return header, [declaration.schema().serialize().to_pybytes(), json.dumps(items).encode()]
@@ -47,13 +54,17 @@ def unpack(header: Mapping[str, Any], buffers: Sequence[memoryview]) -> Group:
         importer=header["importer"],
         options=header["options"],
         items=tuple(
-            Item(identifier, tuple(Path(path) for path in paths), {name: _meant(one) for name, one in scalars.items()})
-            for identifier, paths, scalars in items
+            Item(identifier, tuple(Path(path) for path in paths), _each(_meant, scalars), _each(_meant, place))
+            for identifier, paths, scalars, place in items
         ),
         declaration=Declaration.read(header["name"], schema, header["properties"]),
         storage=Storage(*header["storage"]),
         seconds=header["seconds"],
     )
+
+
+def _each(turn: Callable[[Any], Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: turn(value) for name, value in values.items()}
 
 
 def _told(value: Any) -> Any:

@@ -17,6 +17,8 @@ _EXTRA = {
     "pillow_jxl": "codecs",
     "rapidfuzz": "codecs",
     "tesserocr": "ocr",
+    "defusedxml.ElementTree": "formats",
+    "rasterio": "formats",
     "edfio": "formats",
     "gradio": "serve",
     "plotly": "serve",

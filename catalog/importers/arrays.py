@@ -97,12 +97,11 @@ def _plan(source: Source) -> Iterator[Item]:
     main = _modality(source)
     scalars = _known(source).rows
     for path, name in identifiers(source, scalars).items():
-        own = {**scalars[path], "modality": main}
         if not _yes(source.options, "rows"):
-            yield Item(name, (path,), own)
+            yield Item(name, (path,), scalars[path], {"modality": main})
             continue
         for row in range(_row_count(path)):
-            yield Item(f"{name}/{row}", (path,), {**own, "row": row})
+            yield Item(f"{name}/{row}", (path,), scalars[path], {"modality": main, "row": row})
 
 
 def _yes(options: Mapping[str, str], key: str) -> bool:
@@ -141,7 +140,7 @@ def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
     path = item.paths[0]
     limit = number(options, "max_bytes", npz.MAX_BYTES)
     own = dict(item.scalars)
-    modality, row = modalities.get(own.pop("modality")), own.pop("row", None)
+    modality, row = modalities.get(item.place["modality"]), item.place.get("row")
     turned = _yes(options, "channels_first")
     if suffix(path) == ".npy":
         main = _main(path, modality)

@@ -1,6 +1,7 @@
 """Folders of pictures: PNG, JPEG, TIFF, WebP, BMP, and GIF with a single frame.
 
-``image`` is [H, W, C] of uint8 or uint16 (float32 for TIFF of one float band), turned as its EXIF orientation says.
+``image`` is [H, W, C] of uint8 or uint16, turned as its EXIF orientation says. TIFF may also hold int16, float32 and
+float64, which stay as they are; its integers of 32 bits become those of 16 that hold them, int8 becomes int16.
 Palettes become RGB (RGBA where they have transparency), CMYK and other colour spaces RGB, grey with alpha RGBA, one-bit
 pictures 0 and 255. 16-bit pictures keep their 16 bits. Files of several frames or pages are refused.
 
@@ -20,7 +21,7 @@ import numpy.typing as npt
 
 from sensorium.catalog.fields import Field
 from sensorium.catalog.importer import Importer, Item, Source
-from sensorium.catalog.importers import _folders, _metadata
+from sensorium.catalog.importers import _folders, _metadata, _tiff
 from sensorium.catalog.importers._files import head, identifiers, number, once, probe, unreadable, visible
 from sensorium.platform.errors import MissingDependency, UnreadableFile
 from sensorium.platform.optional import require
@@ -28,14 +29,15 @@ from sensorium.platform.optional import require
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["as_mask", "as_picture", "decode", "importer"]
+__all__ = ["MAX_PIXELS", "SUFFIXES", "as_mask", "as_picture", "decode", "importer", "is_picture", "size"]
 
 Array = npt.NDArray[Any]
 
-_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".webp", ".bmp", ".gif"))
+SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".webp", ".bmp", ".gif"))
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM", b"GIF87a", b"GIF89a")
 _RESERVED = ("image", "mask", "labels")
-_MAX_PIXELS = 500e6
+MAX_PIXELS = 500e6
+_SPLIT = "Split it into files of one picture each."
 _EXPORT = "Export it anew from its source, or leave it out."
 
 #: Pillow's mode -> the mode to convert to first; what is not here is taken as it is
@@ -59,18 +61,28 @@ _BITS_PER_SAMPLE = 258
 _opening = threading.Lock()
 
 
-def _is_picture(path: Path) -> float:
+def is_picture(path: Path) -> float:
     start = head(path, 16)
     return float(start.startswith(_MAGIC) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP"))
 
 
+def size(path: Path) -> tuple[int, int] | None:
+    """Width and height of a picture as its header says, before it is turned; None where it is no picture."""
+    try:
+        with path.open("rb") as stream, _open(stream) as image:
+            width, height = image.size
+    except Exception:  # noqa: BLE001 - decoders raise whatever comes to their mind on broken files
+        return None
+    return width, height
+
+
 def _matches(source: Source) -> float:
-    return probe(source, _SUFFIXES, _is_picture)
+    return probe(source, SUFFIXES, is_picture)
 
 
 @once
 def _pairs(source: Source) -> _folders.Pairs:
-    return _folders.pair(source, visible(source, _SUFFIXES))
+    return _folders.pair(source, visible(source, SUFFIXES))
 
 
 @once
@@ -93,7 +105,7 @@ def _fields(source: Source) -> tuple[Field, ...]:
 
 
 def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
-    limit = number(options, "max_pixels", _MAX_PIXELS)
+    limit = number(options, "max_pixels", MAX_PIXELS)
     sample = {**item.scalars, "image": decode(item.paths[0], limit, as_picture)}
     for path in item.paths[1:]:
         sample[_folders.kind(path)] = decode(path, limit, as_mask)
@@ -111,6 +123,9 @@ def decode(path: Path, limit: float, convert: Callable[[Image.Image, Path], Arra
     Raises:
         UnreadableFile: it cannot be decoded, or its header claims more than ``limit``.
     """
+    header = _tiff.read_header(path)
+    if header is not None and convert is as_picture and _is_measured(header):
+        return _turned(_measured(path, header, limit), header.orientation)
     try:
         with path.open("rb") as stream, _open(stream) as image:
             _check_header(image, path, limit)
@@ -120,8 +135,29 @@ def decode(path: Path, limit: float, convert: Callable[[Image.Image, Path], Arra
         raise
     except Exception as error:  # decoders raise whatever comes to their mind on broken files
         raise unreadable(path, f"cannot be decoded ({type(error).__name__}: {_reason(error)})", _EXPORT) from error
+    return _turned(array, orientation)
+
+
+def _turned(array: Array, orientation: int) -> Array:
     turn = _TURNS.get(orientation)
     return np.ascontiguousarray(turn(array) if turn else array)
+
+
+def _is_measured(header: _tiff.Header) -> bool:
+    """Whether a TIFF file has values that Pillow refuses or misreads: signed, floats of other kinds, many bands."""
+    return header.kind == 2 or (header.kind == 3 and (header.bits, header.bands) != (32, 1)) or header.bands > 4
+
+
+def _measured(path: Path, header: _tiff.Header, limit: float) -> Array:
+    """[H, W, C] of int16, uint16 or floats, as the file has them."""
+    _check_size(path, header.width, header.height, limit)
+    if header.bands not in (1, 3, 4):
+        raise unreadable(path, f"has {header.bands} bands, not 1, 3 or 4", "Import it with --format geotiff.")
+    with _tiff.opened(path) as scene:
+        if len(scene.subdatasets) > 1:
+            raise unreadable(path, f"holds {len(scene.subdatasets)} frames or pages (TIFF)", _SPLIT)
+        array = scene.read().transpose(1, 2, 0)  # [C, H, W] -> [H, W, C]
+    return array.astype(np.int16) if array.dtype == np.int8 else _plain(array, path)
 
 
 def _open(stream: Any) -> Image.Image:
@@ -142,17 +178,18 @@ def _reason(error: Exception) -> str:
 
 
 def _check_header(image: Image.Image, path: Path, limit: float) -> None:
-    width, height = image.size
+    _check_size(path, *image.size, limit)
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":  # the further pictures of an MPO are previews of the first
+        raise unreadable(path, f"holds {frames} frames or pages ({image.format})", _SPLIT)
+
+
+def _check_size(path: Path, width: int, height: int, limit: float) -> None:
     if width * height > limit:
         raise unreadable(
             path,
             f"its header claims {width} x {height} pixels, more than the limit of {limit / 1e6:g} megapixels",
             f"Tile it, or, if it is real, raise the limit with max_pixels={width * height}.",
-        )
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # the further pictures of an MPO are previews of the first
-        raise unreadable(
-            path, f"holds {frames} frames or pages ({image.format})", "Split it into files of one picture each."
         )
 
 
@@ -187,14 +224,16 @@ def as_mask(image: Image.Image, path: Path) -> Array:
 
 
 def _plain(array: Array, path: Path) -> Array:
-    """``array`` in a dtype that pictures have: one bit as 0 and 255, Pillow's 32-bit integers as the 16 they hold."""
+    """``array`` in a dtype that pictures have: one bit as 0 and 255, 32-bit integers as the 16 bits that hold them."""
     if array.dtype == bool:
         return array.astype(np.uint8) * np.uint8(255)
-    if array.dtype.kind in "iu" and array.dtype.itemsize > 1:
-        if array.size and (array.min() < 0 or array.max() > 65535):
-            raise unreadable(path, "has integers of more than 16 bits", "Save it with 16 bits, or as 32-bit floats.")
-        return array.astype(np.uint16)
-    return array
+    if array.dtype.kind not in "iu" or array.dtype.itemsize == 1 or array.dtype == np.int16 or not array.size:
+        return array
+    low, high = int(array.min()), int(array.max())
+    for kind in (np.uint16, np.int16):
+        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
+            return array.astype(kind)
+    raise unreadable(path, "has integers of more than 16 bits", "Save it with 16 bits, or as 32-bit floats.")
 
 
 def _is_deep_colour(image: Image.Image) -> bool:
@@ -224,7 +263,7 @@ importer = Importer(
     read=_read,
     fields=_fields,
     options={
-        "max_pixels": f"refuse pictures whose header claims more (default {_MAX_PIXELS:.0f})",
+        "max_pixels": f"refuse pictures whose header claims more (default {MAX_PIXELS:.0f})",
         **_folders.MASK_OPTION,
         **_folders.LABEL_OPTION,
         **_metadata.PATTERN_OPTION,

@@ -21,8 +21,7 @@ import math
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ from sensorium.catalog.importers import _folders, _metadata
 from sensorium.catalog.importers._files import identifiers, number, once, probe, unreadable, visible
 from sensorium.platform.errors import InvalidSetting, UserError, close_matches
 
-__all__ = ["importer"]
+__all__ = ["MAX_BYTES", "arrays", "importer", "members"]
 
 Array = npt.NDArray[Any]
 
@@ -48,7 +47,7 @@ _USUAL = {
     "sampling_rate": ("sampling_rate", "fs", "sfreq", "sampling_frequency", "rate"),
     "channels": ("channels", "ch_names", "channel_names", "labels"),
 }
-_MAX_BYTES = 4e9
+MAX_BYTES = 4e9
 #: deflate cannot shrink anything further
 _MAX_RATIO = 1032
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -66,28 +65,49 @@ _KEPT = ("float32", "float64", "int16", "int32")
 _FAULTS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError)
 
 
-@dataclass(frozen=True)
-class _Part(Item):
-    """An item that knows which member of the archive it is; empty where that is to be found by its usual name."""
-
-    member: str = ""
-
-
 def _looks_like_series(path: Path, source: Source) -> float:
     """1 where signal and rate are found by name or option, 0.6 where only the signal is."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = _members(archive)
-    except _FAULTS:
-        return 0.0
+    names = dict.fromkeys(members(path))
     wanted = _wanted(source.options)
-    if not (set(wanted) & set(members) or (not wanted and _usual("signal", members))):
+    if not (set(wanted) & set(names) or (not wanted and _usual("signal", names))):
         return 0.0
-    return 1.0 if "sampling_rate" in source.options or _usual("sampling_rate", members) else 0.6
+    return 1.0 if "sampling_rate" in source.options or _usual("sampling_rate", names) else 0.6
 
 
 def _matches(source: Source) -> float:
     return probe(source, _SUFFIXES, lambda path: _looks_like_series(path, source))
+
+
+def members(path: Path) -> list[str]:
+    """Names of the arrays of an archive; none where it is no archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return list(_members(archive))
+    except _FAULTS:
+        return []
+
+
+def arrays(path: Path, names: Sequence[str], limit: float) -> list[Array]:
+    """Arrays of an archive by name; nothing is unpickled, and sizes are checked before anything is inflated.
+
+    Args:
+        path: of the archive.
+        names: of arrays, in the order wanted.
+        limit: of the bytes of all arrays of the archive.
+
+    Raises:
+        UnreadableFile: it is no such archive, is larger than ``limit``, or has no array of a name.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_sizes(path, archive, limit)
+            found = _members(archive)
+            return [_load(path, archive, found, name, "array") for name in names]
+    except UserError:
+        raise
+    except _FAULTS as error:
+        reason = str(error) or type(error).__name__
+        raise unreadable(path, f"cannot be read as a NumPy archive ({reason})", _SAVE) from error
 
 
 def _wanted(options: Mapping[str, str]) -> list[str]:
@@ -117,7 +137,8 @@ def _plan(source: Source) -> Iterator[Item]:
     names = _wanted(source.options)
     for path, name in identifiers(source, scalars).items():
         for member in names or [""]:
-            yield _Part(f"{name}/{member}" if len(names) > 1 else name, (path,), scalars[path], member)
+            named = {"member": member} if member else {}
+            yield Item(f"{name}/{member}" if len(names) > 1 else name, (path,), {**scalars[path], **named})
 
 
 def _fields(source: Source) -> tuple[Field, ...]:
@@ -131,8 +152,8 @@ def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
     path = item.paths[0]
     try:
         with zipfile.ZipFile(path) as archive:
-            _check_sizes(path, archive, number(options, "max_bytes", _MAX_BYTES))
-            sample = _sample(path, archive, item.member if isinstance(item, _Part) else "", options)
+            _check_sizes(path, archive, number(options, "max_bytes", MAX_BYTES))
+            sample = _sample(path, archive, item.scalars.get("member", ""), options)
     except UserError:
         raise
     except _FAULTS as error:
@@ -306,7 +327,7 @@ importer = Importer(
         "channels": f"name of the array with the channels' names (default: {', '.join(_USUAL['channels'])})",
         "scale": "number above 0 that values are multiplied by, or the name of an array with it (default: none)",
         "label_from": "member: the array's name becomes the label (default: no label from it)",
-        "max_bytes": f"refuse archives whose arrays are larger together (default {_MAX_BYTES:.0f})",
+        "max_bytes": f"refuse archives whose arrays are larger together (default {MAX_BYTES:.0f})",
         **_folders.LABEL_OPTION,
         **_metadata.PATTERN_OPTION,
         **_metadata.OPTIONS,

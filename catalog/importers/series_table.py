@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +40,6 @@ _DTYPES = ("float32", "float64", "int16", "int32")
 #: how much a step between two times may differ from the mean one, as a part of it
 _TOLERANCE = 0.01
 _TIME = r"^\s*(\d+):(\d\d)(?::(\d\d(?:\.\d+)?))?\s*$"
-
-
-@dataclass(frozen=True)
-class _SeriesItem(Item):
-    """An item that knows the data set's ``variable_names``, to which the indices of its observations point."""
-
-    variable_names: tuple[str, ...] = ()
 
 
 def _matches(source: Source) -> float:
@@ -151,7 +143,7 @@ def _variable_names(source: Source) -> tuple[str, ...]:
 def _plan(source: Source) -> Iterator[Item]:
     scalars, names = _known(source).rows, _variable_names(source)
     for name, path in _owners(source).items():
-        yield _SeriesItem(name, (path,), scalars[name], names)
+        yield Item(name, (path,), scalars[name], {"variable_names": list(names)})
 
 
 @once
@@ -179,7 +171,7 @@ def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
     if frame is None or frame.height == 0:
         raise unreadable(path, f"has no row of sample {item.id!r}", "Leave the file out, or plan the import anew.")
     if found.long:
-        names = item.variable_names if isinstance(item, _SeriesItem) else ()
+        names = tuple(item.place["variable_names"])
         return {**item.scalars, **_observations(path, frame, found, names, options)}
     return {**item.scalars, **_signal(path, frame, found, options)}
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import skimage
+import tifffile
 from PIL import Image, ImageOps
 
 from sensorium.catalog.importer import Item, Source
@@ -41,6 +42,8 @@ def _palette(transparent: bool) -> Image.Image:
     return image
 
 
+#: orientation 3: upside down
+TURNED = [(0x0112, "H", 1, 3, True)]
 RED, GREEN, BLUE = [255, 0, 0], [0, 255, 0], [0, 0, 255]
 
 
@@ -85,6 +88,33 @@ def test_colour_of_sixteen_bits_keeps_them(tmp_path: Path) -> None:
         (sample,) = imported("image_folder", tmp_path / name).values()
         assert sample["image"].dtype == np.uint16
         assert np.array_equal(sample["image"], colours[..., :count])
+
+
+@pytest.mark.parametrize("bands", [1, 3, 4])
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "float32", "float64"])
+def test_tiff_of_measurements_keeps_its_values(tmp_path: Path, dtype: str, bands: int) -> None:
+    array = (np.random.default_rng(0).random((6, 9, bands)) * 200 - 100).astype(dtype)
+    layout: dict[str, Any] = {"photometric": "minisblack", **({"planarconfig": "contig"} if bands > 1 else {})}
+    for name, options in (("plain", {}), ("packed", {"compression": "zlib"}), ("turned", {"extratags": TURNED})):
+        path = tmp_path / f"{name}.tif"
+        tifffile.imwrite(path, array if bands > 1 else array[..., 0], **layout, **options)
+        image = imported("image_folder", path)[name]["image"]
+        assert image.dtype == {"int8": np.int16, "int32": np.int16}.get(dtype, np.dtype(dtype))
+        assert np.array_equal(image, array[::-1, ::-1] if name == "turned" else array)
+
+
+def test_tiff_of_measurements_at_fault_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((6, 9, 5), np.uint8), photometric="minisblack", planarconfig="contig")
+    assert "has 5 bands" in refusal("image_folder", path)
+    tifffile.imwrite(path, np.zeros((2, 6, 9), np.int16), photometric="minisblack")
+    assert "holds 2 frames or pages" in refusal("image_folder", path)
+    tifffile.imwrite(path, np.full((6, 9), -70_000, np.int32))
+    assert "more than 16 bits" in refusal("image_folder", path)
+    tifffile.imwrite(path, np.random.default_rng(0).random((90, 90)), compression="zlib")
+    assert "max_pixels=8100" in refusal("image_folder", path, max_pixels="8000")
+    write(path, path.read_bytes()[:20_000])
+    assert "cannot be decoded" in refusal("image_folder", path)
 
 
 def test_masks_are_found_in_sibling_folders(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from sensorium.catalog.declaration import Declaration
 from sensorium.catalog.importer import Item
 from sensorium.catalog.reading import Group
 from sensorium.catalog.reading_message import pack, unpack
-from sensorium.platform.errors import InvalidSetting, UnreadableFile
+from sensorium.platform.errors import BrokenPlugin, InvalidSetting, UnreadableFile
 from tests.catalog import wild
 
 
@@ -149,13 +149,32 @@ def test_a_group_reaches_its_reader_as_it_is(catalog: Catalog) -> None:
         "when": moment, "day": moment.date(), "for": timedelta(hours=3), "raw": b"\x00\xff", "nan": math.inf,
         "words": ["ä", None], "pair": {"a": [1, 2.5]}, "one": np.int64(7), "many": np.arange(3.0),
     }  # fmt: skip
-    items = (Item("a b/ü", (Path("/x y/ü.png"), Path("/m.png")), scalars), Item("c", (Path("/c.png"),)))
+    place = {"row": 3, "names": ["a", "b"]}
+    items = (Item("a b/ü", (Path("/x y/ü.png"), Path("/m.png")), scalars, place), Item("c", (Path("/c.png"),)))
     declaration = Declaration.new("d", "image", {"age": "int64"}, attributes={"wave": [1.5]})
     group = Group("image_folder", {"key": "value"}, items, declaration, catalog.folder("d"), 2.5)
     header, buffers = pack(group)
     found = unpack(json.loads(json.dumps(header)), [memoryview(part) for part in buffers])
     plain = {**scalars, "one": 7, "many": [0.0, 1.0, 2.0]}
     assert found == replace(group, items=(replace(items[0], scalars=plain), items[1]))
+
+
+def test_an_item_that_would_arrive_as_less_is_refused(catalog: Catalog) -> None:
+    class More(Item):
+        pass
+
+    group = Group("x", {}, (More("a", (Path("/a"),)),), Declaration.new("d", "image"), catalog.folder("d"))
+    with pytest.raises(BrokenPlugin, match=r"Item\.place"):
+        pack(group)
+
+
+def test_many_series_of_a_table_go_through_readers(catalog: Catalog, tmp_path: Path) -> None:
+    rows = [f"s{n:03},{t},{name},{n + t}" for n in range(100) for t in range(3) for name in ("pulse", "temp")]
+    (tmp_path / "long.csv").write_text("\n".join(["id,time,variable,value", *rows]))
+    report = catalog.ingest(tmp_path / "long.csv", "series")
+    assert (report.added, report.failed) == (100, [])
+    sample = catalog["series"].select()["s042"]
+    assert sample["values"].tolist() == [42, 42, 43, 43, 44, 44]
 
 
 def test_settings_that_cannot_be_are_refused(catalog: Catalog, folder: Path) -> None:
