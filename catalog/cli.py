@@ -362,10 +362,7 @@ def report(
     where: str = _WHERE,
 ) -> None:
     """Write a page on a data set: counts, distributions, what is missing, what comes twice, value ranges, classes."""
-    from sensorium.catalog.report import report as write
-
-    dataset = open_catalog(context).dataset(name)
-    typer.echo(f"saved {write(dataset, dataset.select(where), output)}")
+    typer.echo(f"saved {open_catalog(context).dataset(name).report(output, where)}")
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
@@ -115,6 +116,16 @@ class Dataset:
         selection = self.select()
         figure = preview.sample_figure(selection, id) if id else preview.sheet_figure(selection, count=count)
         return preview.picture_of(figure)
+
+    def report(self, path: str | Path, predicate: Predicate = None) -> Path:
+        """Write a page on what is in the data set: counts, classes, what is missing or comes twice, value ranges.
+
+        Raises:
+            UserError: nothing is in it, or the file cannot be written.
+        """
+        from sensorium.catalog.report import report
+
+        return report(self, self.select(predicate), Path(path))
 
     # -- writing ------------------------------------------------------------------------------------------------------
 

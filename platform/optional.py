@@ -19,9 +19,12 @@ _EXTRA = {
     "tesserocr": "ocr",
     "defusedxml.ElementTree": "formats",
     "rasterio": "formats",
+    "h5py": "formats",
+    "pylibjpeg": "formats",
     "edfio": "formats",
     "gradio": "serve",
     "plotly": "serve",
+    "mne": "formats",
     "nibabel": "formats",
     "pydicom": "formats",
     "tifffile": "formats",
@@ -41,6 +44,7 @@ _EXTRA = {
     "soundfile": "formats",
     "torch": "torch",
     "wandb": "tracking",
+    "wfdb": "formats",
 }
 
 

@@ -88,13 +88,13 @@ def load(
 
 
 def _opened(path: Path, shape: tuple[int, int], limit: float) -> Any:
-    """The data set of ``path``, its sizes compared with the file before its pixels are read."""
+    """The data set of ``path``, its sizes compared with the file before its pixels are decoded."""
     pydicom = require("pydicom", "read DICOM files")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             there = path.stat().st_size
-            data = pydicom.dcmread(path, force=True, stop_before_pixels=True)
+            data = pydicom.dcmread(path, force=True, defer_size=there)  # no element that claims more is read
             syntax = str(data.file_meta.get("TransferSyntaxUID") or "1.2.840.10008.1.2")
             count = int(data.get("NumberOfFrames") or 1)
             claimed = (int(data.Rows), int(data.Columns))
@@ -111,12 +111,6 @@ def _opened(path: Path, shape: tuple[int, int], limit: float) -> Any:
         raise unreadable(path, problem, "It is cut off or damaged: fetch it anew.")
     if syntax not in _PLAIN and syntax != _RUN_LENGTH:
         require("pylibjpeg", "decode compressed DICOM files")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            data = pydicom.dcmread(path, force=True, defer_size=there)
-    except Exception as error:
-        raise unreadable(path, f"cannot be read ({_told(error)})", _EXPORT) from error
     return data
 
 

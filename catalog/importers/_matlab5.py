@@ -35,7 +35,7 @@ _DAMAGED = "It is cut off or damaged: fetch it anew."
 
 @dataclass(frozen=True)
 class _Array:
-    """An array of numbers: ``start`` and ``length`` of its element in the file, ``order`` of bytes, ``body`` where values begin."""
+    """An array of numbers: place and length of its element in the file, order of bytes, and where its values begin."""
 
     name: str
     shape: tuple[int, ...]
@@ -128,7 +128,7 @@ def _header(stream: BinaryIO, order: str, start: int, length: int, *, packed: bo
     return _Array(name, shape, bool(flags & _COMPLEX), packed, start, length, order, _padded(place + size))
 
 
-def _tag(content: bytes, place: int, order: str) -> tuple[int, int, int]:
+def _tag(content: bytes | memoryview, place: int, order: str) -> tuple[int, int, int]:
     """Type of an element, where its values begin, and their length; up to four bytes stand in the tag itself."""
     kind, length = struct.unpack_from(f"{order}II", content, place)
     if kind >> 16:
@@ -140,7 +140,7 @@ def _padded(place: int) -> int:
     return (place + 7) // 8 * 8
 
 
-def _content(path: Path, array: _Array, most: int) -> bytes:
+def _content(path: Path, array: _Array, most: int) -> bytes | memoryview:
     """The element of an array without its tag; of a compressed one no more than ``most`` bytes, and its checksum holds."""
     try:
         with path.open("rb") as stream:
@@ -154,4 +154,4 @@ def _content(path: Path, array: _Array, most: int) -> bytes:
         raise unreadable(path, f"{array.name!r} cannot be read ({error})", _DAMAGED) from error
     if not inflater.eof:
         raise unreadable(path, f"{array.name!r} is longer or shorter than its header says", _DAMAGED)
-    return inflated[8:]
+    return memoryview(inflated)[8:]

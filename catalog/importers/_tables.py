@@ -1,9 +1,10 @@
-"""Reading of small tables, CSV or Parquet: columns as text with types found by one rule, errors that name the place."""
+"""Small tables of CSV, JSON lines or Parquet: columns as text, types found by one rule, errors that name the place."""
 
 from __future__ import annotations
 
 import gzip
 import itertools
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +16,13 @@ import pyarrow.parquet as pq
 
 from sensorium.catalog.importer import suffix
 from sensorium.catalog.importers._files import unreadable
+from sensorium.catalog.importers._text import lines
 from sensorium.platform.errors import UnreadableFile
 
 __all__ = ["MISSING", "ROW", "SUFFIXES", "header", "infer", "is_parquet", "numbers", "read"]
 
-SUFFIXES = frozenset((".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet"))
+SUFFIXES = frozenset((".csv", ".csv.gz", ".tsv", ".tsv.gz", ".jsonl", ".ndjson", ".parquet"))
+_JSON = (".jsonl", ".ndjson")
 #: column of row numbers that :func:`read` adds
 ROW = "\0row"
 #: how tables write that a number is missing
@@ -29,6 +32,7 @@ _WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})")
 #: no leading zeros and not too many digits: "007" and "12345678901234567890" are names, not numbers
 _DECIMAL = re.compile(r"[+-]?(0|[1-9]\d{0,15}|(?=\.\d))(\.\d*)?([eE][+-]?\d+)?")
 _FAULTS = (pl.exceptions.PolarsError, pa.ArrowException, OSError, EOFError, ValueError)
+_MAX_JSON = 1 << 31
 _CSV_REMEDY = "Save it as UTF-8 text with one header line and as many fields in every row."
 
 
@@ -48,11 +52,12 @@ def header(path: Path) -> list[str]:
             return list(pq.read_schema(path).names)
         except _FAULTS as error:
             raise unreadable(path, f"is no Parquet file ({error})", "Export it anew.") from error
-    return _text(path, None, rows=0).columns
+    return list(_objects(path)) if suffix(path) in _JSON else _text(path, None, rows=0).columns
 
 
 def read(path: Path, columns: Sequence[str] | None = None, rows: int | None = None) -> pl.DataFrame:
-    """A table, or some of its columns and first rows: text for CSV (empty is null), the file's own types for Parquet.
+    """A table, or some of its columns and first rows: text for CSV (empty is null) and JSON (null and what
+    an object lacks are null), the file's own types for Parquet.
 
     Rows without any value are left out; the column ``ROW`` holds the number of each row, the first below the header
     being 1.
@@ -60,7 +65,10 @@ def read(path: Path, columns: Sequence[str] | None = None, rows: int | None = No
     Raises:
         UnreadableFile: it is no table, or lacks one of the columns.
     """
-    frame = _parquet(path, columns, rows) if is_parquet(path) else _text(path, columns, rows)
+    if suffix(path) in _JSON:
+        frame = _json(path, columns, rows)
+    else:
+        frame = _parquet(path, columns, rows) if is_parquet(path) else _text(path, columns, rows)
     filled = pl.any_horizontal(pl.col(frame.columns).is_not_null()) if frame.width else pl.lit(value=True)
     return frame.with_columns(pl.int_range(1, pl.len() + 1).alias(ROW)).filter(filled)
 
@@ -78,6 +86,46 @@ def _parquet(path: Path, columns: Sequence[str] | None, rows: int | None) -> pl.
             return pl.DataFrame(pl.from_arrow(table))
     except _FAULTS as error:
         raise unreadable(path, f"cannot be read as Parquet ({error})", "Export it anew.") from error
+
+
+def _json(path: Path, columns: Sequence[str] | None, rows: int | None) -> pl.DataFrame:
+    found = _objects(path)
+    missing = [name for name in columns or () if name not in found]
+    if missing:
+        raise unreadable(
+            path, f"no object has an entry {missing[0]!r} (entries: {', '.join(found)})", "Mend the table."
+        )
+    chosen = {name: found[name] for name in (found if columns is None else columns)}
+    return pl.DataFrame(chosen, schema=dict.fromkeys(chosen, pl.String)).head(
+        len(next(iter(chosen.values()), [])) if rows is None else rows
+    )
+
+
+def _objects(path: Path) -> dict[str, list[str | None]]:
+    """Entry -> its text in each object of JSON lines; numbers as they are written, so that none is rounded."""
+    found: dict[str, list[str | None]] = {}
+    count = 0
+    for number, line in enumerate(lines(path, _MAX_JSON), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line, parse_float=str, parse_int=str, parse_constant=str)
+        except (ValueError, RecursionError) as error:
+            raise unreadable(path, f"line {number}: is no JSON ({error})", "Give one object per line.") from error
+        nested = (
+            [name for name, cell in row.items() if isinstance(cell, dict | list)] if isinstance(row, dict) else [""]
+        )
+        if nested:
+            what = f"entry {nested[0]!r} is nested" if isinstance(row, dict) else "is no object"
+            raise unreadable(path, f"line {number}: {what}", "Give one object of plain numbers and texts per line.")
+        for name, cell in row.items():
+            text = str(cell).lower() if isinstance(cell, bool) else cell
+            found.setdefault(name, []).extend([None] * (count - len(found[name])))
+            found[name].append(text)
+        count += 1
+    if not found:
+        raise unreadable(path, "is empty", "Leave it out, or export it anew.")
+    return {name: cells + [None] * (count - len(cells)) for name, cells in found.items()}
 
 
 def _text(path: Path, columns: Sequence[str] | None, rows: int | None = None) -> pl.DataFrame:

@@ -85,12 +85,6 @@ _REALS, _WHOLES, _TEXTS = (
 )
 
 
-#: what an item knows of its volume beyond its scalars travels among them, as ingestion carries nothing else of an item:
-#: ``frames`` (of each slice, its file's number in ``paths`` and its number there), ``shape`` (rows, columns), ``affine`` (16
-#: values, indices of the stack to RAS), ``fault`` (the message, where it cannot be read)
-_STACK = "stack "
-
-
 def _matches(source: Source) -> float:
     if source.path.is_file():
         return probe(source, SUFFIXES, lambda path: float(is_dicom(path)))
@@ -178,7 +172,7 @@ def _stacks(source: Source) -> tuple[Item, ...]:
         _stack(name, stack, headers[stack[0].path], source.options) for name, stack in zip(names, stacks, strict=True)
     ]
     where = places(source, [path for path, _ in broken])
-    found += [Item(where[path], (path,), {_STACK: {"fault": fault}}) for path, fault in broken]
+    found += [Item(where[path], (path,), place={"fault": fault}) for path, fault in broken]
     return tuple(sorted(found, key=lambda item: item.id))
 
 
@@ -208,6 +202,9 @@ def _names(source: Source, stacks: Sequence[Sequence[Frame]]) -> list[str]:
 
 
 def _stack(name: str, stack: Sequence[Frame], header: Header, options: Mapping[str, str]) -> Item:
+    """The item of a volume. Its place has ``frames`` (of each slice, its file's number in ``paths`` and its number there),
+    ``shape`` (rows, columns), ``affine`` (16 values, indices of the stack to RAS), ``fault`` (why it cannot be read).
+    """
     first = stack[0]
     paths = tuple(dict.fromkeys(frame.path for frame in stack))
     numbers = {path: index for index, path in enumerate(paths)}
@@ -226,7 +223,7 @@ def _stack(name: str, stack: Sequence[Frame], header: Header, options: Mapping[s
         "affine": affine.ravel().tolist(),
         "fault": fault,
     }
-    return Item(name, paths, {**_scalars(header, options), _STACK: told})
+    return Item(name, paths, _scalars(header, options), told)
 
 
 def _scalars(header: Header, options: Mapping[str, str]) -> dict[str, Any]:
@@ -261,7 +258,7 @@ def _known(source: Source) -> _metadata.Known:
 def _plan(source: Source) -> Iterator[Item]:
     rows = _known(source).rows
     for item in _stacks(source):
-        yield Item(item.id, item.paths, {**rows[item.id], **item.scalars})
+        yield Item(item.id, item.paths, {**rows[item.id], **item.scalars}, item.place)
 
 
 def _fields(source: Source) -> tuple[Field, ...]:
@@ -288,8 +285,7 @@ def _fields(source: Source) -> tuple[Field, ...]:
 
 
 def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
-    scalars = dict(item.scalars)
-    stack = scalars.pop(_STACK)
+    scalars, stack = dict(item.scalars), item.place
     if stack["fault"]:
         raise UnreadableFile(stack["fault"])
     shape, frames = tuple(stack["shape"]), stack["frames"]

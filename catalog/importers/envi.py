@@ -114,8 +114,8 @@ def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
         order = increasing(path, bands["wavelength"])
         cube = cube if np.array_equal(order, np.arange(len(order))) else cube[..., order]
         sample |= {name: numbers[order].tolist() for name, numbers in bands.items()}
-    # one copy from the file's order and bytes to ours
-    cube = np.ascontiguousarray(cube, dtype=header.kind.newbyteorder("="))
+    # one copy from the file's order and bytes to ours, so that nothing of the sample is left in the file
+    cube = np.array(cube, dtype=header.kind.newbyteorder("="), order="C")
     return {**sample, "cube": finite(path, cube, options)}
 
 
@@ -227,7 +227,6 @@ importer = Importer(
     title="ENVI hyperspectral cubes (.hdr and values)",
     modality="hyperspectral",
     matches=_matches,
-    guarded=False,
     plan=_plan,
     read=_read,
     fields=_fields,

@@ -30,7 +30,7 @@ from sensorium.catalog.importer import Importer, Item, Source, suffix
 from sensorium.catalog.importers import _folders, _metadata
 from sensorium.catalog.importers._files import head, identifiers, number, once, probe, unreadable, visible
 from sensorium.catalog.importers._finite import NAN_OPTION, finite
-from sensorium.catalog.importers.nifti import _MASK_END, upright
+from sensorium.catalog.importers.nifti import MASK_END, upright
 from sensorium.platform.errors import UnreadableFile
 
 __all__ = ["importer"]
@@ -95,7 +95,7 @@ def _matches(source: Source) -> float:
 
 @once
 def _pairs(source: Source) -> _folders.Pairs:
-    return _folders.pair(source, visible(source, _SUFFIXES), _MASK_END)
+    return _folders.pair(source, visible(source, _SUFFIXES), MASK_END)
 
 
 @once

@@ -33,7 +33,7 @@ from sensorium.catalog.importers._files import identifiers, number, once, probe,
 from sensorium.platform.errors import InvalidSetting, UnreadableFile
 from sensorium.platform.optional import require
 
-__all__ = ["importer", "load_mask", "upright"]
+__all__ = ["MASK_END", "importer", "load_mask", "upright"]
 
 Array = npt.NDArray[Any]
 
@@ -41,7 +41,7 @@ _SUFFIXES = frozenset((".nii", ".nii.gz", ".mgh", ".mgz"))
 _PACKED = (".nii.gz", ".mgz")
 #: where the voxels of an MGH file begin, and how many fit into its header's types
 _MGH_HEADER, _MGH_TYPES = 284, (0, 1, 3, 4, 10)
-_MASK_END = re.compile(r"[-_.](mask|msk|seg|segm|segmentation|label|labels|roi)$", re.IGNORECASE)
+MASK_END = re.compile(r"[-_.](mask|msk|seg|segm|segmentation|label|labels|roi)$", re.IGNORECASE)
 _RESERVED = ("volume", "mask", "spacing", "orientation", "unit", "affine")
 _MAX_VOXELS = 1e9
 _EXPORT = "Export it anew from its source, or leave it out."
@@ -83,7 +83,7 @@ def _matches(source: Source) -> float:
 
 @once
 def _pairs(source: Source) -> _folders.Pairs:
-    return _folders.pair(source, visible(source, _SUFFIXES), _MASK_END)
+    return _folders.pair(source, visible(source, _SUFFIXES), MASK_END)
 
 
 @once

@@ -161,10 +161,14 @@ def _cells(path: Path) -> tuple[list[str], Array]:
     names = [name.strip() for name in text[0].split("|")] if text else []
     missing = [name for name in _COLUMNS if name not in names]
     if missing:
-        raise unreadable(path, f"line 1: has no column {missing[0]!r} of the Challenge", "Leave it out, or fetch it anew.")
+        raise unreadable(
+            path, f"line 1: has no column {missing[0]!r} of the Challenge", "Leave it out, or fetch it anew."
+        )
     strange = [name for name in names if name not in (*_COLUMNS, _LABEL)]
     if strange or len(set(names)) < len(names):
-        raise unreadable(path, f"line 1: the columns are not the Challenge's ({', '.join(strange) or 'one is twice'})", FETCH)
+        raise unreadable(
+            path, f"line 1: the columns are not the Challenge's ({', '.join(strange) or 'one is twice'})", FETCH
+        )
     rows = [line.split("|") for line in text[1:]]
     if not rows:
         raise unreadable(path, "the record is empty", "Leave it out, or fetch it anew.")

@@ -1,11 +1,11 @@
-"""Series in tables, CSV or Parquet, in one of two forms.
+"""Series in tables, CSV, JSON lines or Parquet, in one of two forms.
 
 *Long* (irregular): a row per observation, with columns for time, variable and value, and one for the sample's id unless
 each file is a sample. Becomes ``times`` (float64, hours), ``variables`` (int32, index into the attribute
 ``variable_names``) and ``values`` (float32), sorted by time; rows of equal time keep their order.
 
 *Wide* (regular): a file per sample (or a column of ids), a column per channel, and perhaps one of times. Becomes
-``signal`` [C, T] (float32 for CSV, the file's own type for Parquet), ``sampling_rate`` (Hz, from the times, which must
+``signal`` [C, T] (float32 for CSV and JSON, the file's own type for Parquet), ``sampling_rate`` (Hz, from the times, which must
 be regular, or from the option) and ``channels``.
 
 Times are numbers in ``time_unit``, or text such as ``36:30`` (hours and minutes). Columns are found by their usual
@@ -326,7 +326,7 @@ def _rounding(times: npt.NDArray[np.float64], step: float) -> float:
 
 importer = Importer(
     name="series_table",
-    title="series in CSV or Parquet tables, long (irregular) or wide (regular)",
+    title="series in tables of CSV, JSON lines or Parquet, long (irregular) or wide (regular)",
     modality="series",
     matches=_matches,
     guarded=False,
@@ -346,7 +346,7 @@ importer = Importer(
         "channels": "wide form: columns that are channels, A,B,... (default: all but time and id)",
         "sampling_rate": "wide form: Hz, where there is no column of times",
         "tolerance": f"wide form: how much a step of time may differ from the mean, as a part (default {_TOLERANCE})",
-        "dtype": f"of values or signal: {', '.join(_DTYPES)} (default: float32 for CSV, the file's for wide Parquet)",
+        "dtype": f"of values or signal: {', '.join(_DTYPES)} (default: float32, the file's for wide Parquet)",
         **_folders.LABEL_OPTION,
         **_metadata.PATTERN_OPTION,
         **_metadata.OPTIONS,

@@ -1,7 +1,8 @@
 """Posed views of one scene, for 3-D work.
 
-Intrinsics are [[fx, s, cx], [0, fy, cy], [0, 0, 1]] in pixels. Poses are matrices from the camera's space to the
-world's.
+Intrinsics are [[fx, s, cx], [0, fy, cy], [0, 0, 1]] in pixels, counted from the upper left corner of the picture. Poses are
+matrices from the camera's space to the world's. The camera's axes are those of OpenCV and COLMAP: x to the right of the
+picture, y down, z forward, so that a point with z above 0 is in front of it.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,13 +10,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sensorium.catalog.fields import ArrayField, ScalarField
-from sensorium.catalog.modalities import _drawing
+from sensorium.catalog.modalities import _drawing, _sheets
 from sensorium.catalog.modalities._declare import PIXELS, present, rate_above_zero
 from sensorium.catalog.modality import Modality, Violation
-from sensorium.platform.optional import require
+from sensorium.catalog.video_stream import VideoStream
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["modality"]
 
@@ -53,21 +53,45 @@ def check(sample: Mapping[str, Any]) -> Iterator[Violation]:
 
 
 def preview(axes: Axes, sample: Mapping[str, Any]) -> None:
-    """Draw the middle frame; of an encoded stream, the key frame before its middle."""
+    """Draw the middle frame."""
+    for _, _, frame in _chosen(sample, lambda count: [count // 2]):
+        _drawing.picture(axes, frame)
+
+
+def sheet(figure: Figure, sample: Mapping[str, Any]) -> None:
+    """Eight frames with their times."""
+    _sheets.strip(figure, [(seconds, frame) for _, seconds, frame in _chosen(sample, _sheets.evenly)])
+
+
+def steps(sample: Mapping[str, Any]) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
+    """Frames, at most 200, evenly spread."""
+    for number, seconds, frame in _chosen(sample, lambda count: _sheets.evenly(count, 200)):
+        shown = _drawing.to_rgb(_drawing.thin(frame))
+        yield f"frame {number}, {seconds:.2f} s", (shown * 255 + 0.5).astype(np.uint8)
+
+
+def _chosen(
+    sample: Mapping[str, Any], choose: Callable[[int], Sequence[int]]
+) -> Iterator[tuple[int, float, npt.NDArray[Any]]]:
+    """Numbers, times (s) and pictures [H, W, C] of the frames that ``choose`` chooses of so many; one is held at a time."""
     frames = _drawing.lazily(sample, "frames")
-    frame = np.asarray(frames[len(frames) // 2]) if frames is not None else _middle(np.asarray(sample["encoded"]))
-    _drawing.picture(axes, frame)
+    if frames is not None:
+        rate = float(sample["frame_rate"])
+        for number in choose(len(frames)):
+            yield number, number / rate, np.asarray(frames[number])
+        return
+    with VideoStream(np.ascontiguousarray(sample["encoded"])) as stream:
+        numbers = choose(len(stream))
+        for number, frame in zip(numbers, stream.pick(numbers), strict=True):
+            yield number, float(stream.seconds[number]), frame
 
 
-def _middle(encoded: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-    """A frame [H, W, 3] near the middle of an encoded stream."""
-    av = require("av", "decode an encoded video")
-    with av.open(io.BytesIO(encoded.tobytes())) as container:
-        stream = container.streams.video[0]
-        if stream.duration:
-            container.seek(stream.duration // 2, stream=stream)
-        frame: npt.NDArray[Any] = next(container.decode(stream)).to_ndarray(format="rgb24")
-    return frame
-
-
-modality = Modality(name="video", title="video, frames or encoded", fields=_FIELDS, check=check, preview=preview)
+modality = Modality(
+    name="video",
+    title="video, frames or encoded",
+    fields=_FIELDS,
+    check=check,
+    preview=preview,
+    sheet=sheet,
+    steps=steps,
+)

@@ -11,18 +11,30 @@ from pathlib import Path
 import numpy as np
 
 from tests.catalog import (
+    test_brainvision,
     test_change_folders,
     test_coco,
     test_dicom,
     test_edf,
     test_envi,
+    test_fif,
     test_geotiff,
+    test_hdf5,
+    test_hf_dataset,
+    test_matlab_cubes,
     test_metaimage,
+    test_mimic3,
     test_panoramas,
+    test_parquet_folder,
     test_physionet2012,
     test_physionet2019,
     test_plates,
+    test_scenes,
+    test_sound_layouts,
+    test_videos,
     test_voc,
+    test_webdataset,
+    test_wfdb,
 )
 from tests.catalog.importing import LONG, picture, sound, volume, write
 from tests.jobs.water_pollutants import test_gas
@@ -95,6 +107,18 @@ def _geotiff_pictures(folder: Path) -> Options:
     return {}
 
 
+def _hdf5(folder: Path) -> Options:
+    for number, name in enumerate("ab"):
+        test_hdf5.saved(folder / f"{name}.h5", image=test_hdf5.PICTURES[number])
+    return {"modality": "image"}
+
+
+def _matlab(folder: Path) -> Options:
+    test_matlab_cubes.five(folder / "a.mat", data=test_matlab_cubes.CUBE)
+    test_matlab_cubes.seven(folder / "b.mat", data=test_matlab_cubes.CUBE)
+    return {}
+
+
 def _images(folder: Path) -> Options:
     picture(folder / "a.png")
     picture(folder / "b.jpg")
@@ -156,26 +180,102 @@ def _physionet2019(folder: Path) -> Options:
     return {}
 
 
+def _brainvision(folder: Path) -> Options:
+    for name in "ab":
+        test_brainvision.record(folder / f"{name}.vhdr")
+    return {}
+
+
+def _fif(folder: Path) -> Options:
+    for name in "ab":
+        test_fif.record(folder / f"{name}_raw.fif")
+    return {}
+
+
+def _videos(folder: Path) -> Options:
+    for name in ("a.mp4", "b.avi"):
+        test_videos.film(folder / name, "mpeg4", test_videos.moving(6))
+    return {}
+
+
+def _kaldi(folder: Path) -> Options:
+    test_sound_layouts.kaldi(folder, segments="a one 0 0.5\nb two 0.25 1\n")
+    return {}
+
+
+def _sound_manifest(folder: Path) -> Options:
+    for name in "ab":
+        sound(folder / f"{name}.wav")
+    test_sound_layouts.manifest(folder, *({"audio_filepath": f"{name}.wav"} for name in "ab"))
+    return {}
+
+
+def _wfdb(folder: Path) -> Options:
+    for name in "ab":
+        test_wfdb.record(folder / f"{name}.hea")
+    return {}
+
+
+def _scenes(folder: Path) -> Options:
+    for name in "ab":
+        names = test_scenes.pictures(folder / name / "images")
+        test_scenes.colmap_bytes(folder / name / "sparse/0", names)
+    return {}
+
+
+def _mimic3(folder: Path) -> Options:
+    test_mimic3.extract(folder)
+    return {}
+
+
+def _webdataset(folder: Path) -> Options:
+    test_webdataset.two(folder / "shard-000000.tar")
+    return {}
+
+
+def _parquet_folder(folder: Path) -> Options:
+    test_parquet_folder.pictures(folder / "a.parquet")
+    return {}
+
+
+def _hf_dataset(folder: Path) -> Options:
+    test_hf_dataset.saved(folder)
+    return {}
+
+
 #: importer -> writes its example into an empty folder, and returns the options that it needs
 EXAMPLES: dict[str, Callable[[Path], Options]] = {
     "arrays": _arrays,
     "audio_files": _audio,
+    "brainvision": _brainvision,
     "change_folders": _change,
     "coco": _coco,
     "dicom": _dicom,
     "edf": _edf,
     "envi": _envi,
+    "fif": _fif,
     "gas_drift": _gas,
     "geotiff": _geotiff,
     "geotiff_pictures": _geotiff_pictures,
+    "hdf5": _hdf5,
+    "hf_dataset": _hf_dataset,
     "image_folder": _images,
+    "kaldi": _kaldi,
+    "matlab_cubes": _matlab,
     "metaimage": _metaimage,
+    "mimic3": _mimic3,
     "nifti": _nifti,
     "npz": _npz,
     "panoramas": _panoramas,
+    "parquet_folder": _parquet_folder,
     "physionet2012": _physionet,
     "physionet2019": _physionet2019,
     "plates": _plates,
+    "scenes": _scenes,
     "series_table": _series,
+    "sound_manifest": _sound_manifest,
+    "videos": _videos,
     "voc": _voc,
+    "webdataset": _webdataset,
+    "wfdb": _wfdb,
 }

@@ -13,7 +13,7 @@ from sensorium.platform import plugins
 from tests.catalog.examples import EXAMPLES
 from tests.catalog.fuzz import attempt, damaged
 
-ROUNDS = 12
+ROUNDS = 6
 
 
 @pytest.mark.filterwarnings("ignore")  # of the libraries, at damaged headers

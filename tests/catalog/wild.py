@@ -27,8 +27,9 @@ def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
         raise InvalidSetting("limit must be a number above 0; got 'x'.")
     path = item.paths[0]
     what, _, value = path.read_text().partition(" ")
-    with path.with_suffix(".read").open("a") as reads:
-        reads.write(f"{os.getpid()}\n")
+    if what != "large":
+        with path.with_suffix(".read").open("a") as reads:
+            reads.write(f"{os.getpid()}\n")
     if what == "crash":
         os.abort()
     if what == "hang":

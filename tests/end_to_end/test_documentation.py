@@ -42,6 +42,7 @@ def regenerate() -> ModuleType:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # some thirty programs, one after the other
 def test_the_code_of_the_readme_runs(demo: Any, tmp_path: Path) -> None:
     shutil.copytree(demo.folder / "lake", tmp_path / "lake")
     found = blocks("README.md")
@@ -52,7 +53,7 @@ def test_the_code_of_the_readme_runs(demo: Any, tmp_path: Path) -> None:
         [sys.executable, "-W", "error::UserWarning", "-c", script],
     ):
         done = subprocess.run(
-            command, cwd=tmp_path, env=demo.environment, capture_output=True, text=True, check=False, timeout=200
+            command, cwd=tmp_path, env=demo.environment, capture_output=True, text=True, check=False, timeout=400
         )
         assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "phantoms.png").is_file()
@@ -70,6 +71,10 @@ def test_the_list_of_photographs_is_current(regenerate: ModuleType) -> None:
 
 def test_the_list_of_systems_is_current(regenerate: ModuleType) -> None:
     assert regenerate.systems_table() in (ROOT / "README.md").read_text()
+
+
+def test_the_list_of_formats_is_current(regenerate: ModuleType) -> None:
+    assert regenerate.format_reference() == (ROOT / "docs" / "formats.md").read_text(), "run: make docs"
 
 
 def test_the_command_reference_is_current(regenerate: ModuleType) -> None:
