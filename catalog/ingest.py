@@ -235,13 +235,17 @@ def _lost(importer: Importer, item: Item, error: Lost) -> Failure:
 def _grouped(items: Sequence[Item], batch: int) -> Iterator[Sequence[Item]]:
     """Items in groups that take a moment to read and little memory."""
     part: list[Item] = []
+    counted: set[Path] = set()  # samples of one table read it once
     size = 0
     for item in items:
         part.append(item)
-        size += sum(path.stat().st_size for path in item.paths if path.exists())
+        new = [path for path in item.paths if path not in counted]
+        size += sum(path.stat().st_size for path in new if path.exists())
+        counted.update(new)
         if len(part) >= min(batch, _GROUP) or size >= _GROUP_BYTES:
             yield part
             part, size = [], 0
+            counted.clear()
     if part:
         yield part
 

@@ -69,7 +69,7 @@ FOLDERS = (
     Folder("unclear/change/levir_cd_samples", "levir"),
     Folder("unclear/change/dsifn_samples", "dsifn"),
     Folder("unclear/segmentation/camvid", "camvid"),
-    Folder("unclear/hyperspectral/jasper_ridge", "jasper_ridge"),
+    Folder("unclear/hyperspectral/jasper_ridge", "jasper_ridge", options={"cube": "Y", "shape": "100x100"}),
     Folder("unclear/ct/lungmask_testdata", "ct_slice"),
     Folder("unclear/ct/lung_masks", "lung_masks", options={"unit": "HU"}),
     Folder("unclear/mri/mne_sample", "mne_sample"),

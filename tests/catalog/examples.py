@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import zarr
 
 from tests.catalog import (
     test_brainvision,
@@ -243,6 +244,13 @@ def _hf_dataset(folder: Path) -> Options:
     return {}
 
 
+def _zarr(folder: Path) -> Options:
+    group = zarr.create_group(store=str(folder / "data.zarr"))
+    made = group.create_array("image", shape=(2, 4, 5, 3), dtype="uint8", chunks=(1, 4, 5, 3))
+    made[...] = np.arange(120, dtype=np.uint8).reshape(2, 4, 5, 3)
+    return {}
+
+
 #: importer -> writes its example into an empty folder, and returns the options that it needs
 EXAMPLES: dict[str, Callable[[Path], Options]] = {
     "arrays": _arrays,
@@ -278,4 +286,5 @@ EXAMPLES: dict[str, Callable[[Path], Options]] = {
     "voc": _voc,
     "webdataset": _webdataset,
     "wfdb": _wfdb,
+    "zarr_store": _zarr,
 }

@@ -125,7 +125,9 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_promised_command_is_there() -> None:
     names = {registered.name or getattr(registered.callback, "__name__", "") for registered in app.registered_commands}
-    promised = "list show query ingest export history diff tag rules check quarantine verify compact vacuum preview report"
+    promised = (
+        "list show query ingest export history diff tag rules check quarantine verify compact vacuum preview report"
+    )
     promised += " lineage runs drop"
     assert names == set(promised.split())
 
@@ -549,7 +551,10 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     (["ingest", "pictures", "--dataset", "new", "--set", "max_pixels=many"], ["max_pixels", "'many'"]),
     (["ingest", "pictures", "--dataset", "new", "--format", "nifty"], ["'nifty'", "Did you mean 'nifti'?"]),
     (["ingest", "table.csv", "--dataset", "pets"], ["'pets'", "modality image"]),
-    (["export", "pets", "-o", "out", "--format", "tar"], ["format must be one of native, npz, webdataset", "got 'tar'"]),
+    (
+        ["export", "pets", "-o", "out", "--format", "tar"],
+        ["format must be one of native, npz, webdataset", "got 'tar'"],
+    ),
 ]
 
 
