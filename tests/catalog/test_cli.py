@@ -549,7 +549,7 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     (["ingest", "pictures", "--dataset", "new", "--set", "lable=x"], ["no option 'lable'", "label"]),
     (["ingest", "pictures", "--dataset", "new", "--set", "label"], ["--set takes KEY=VALUE; got 'label'"]),
     (["ingest", "pictures", "--dataset", "new", "--set", "max_pixels=many"], ["max_pixels", "'many'"]),
-    (["ingest", "pictures", "--dataset", "new", "--format", "nifty"], ["'nifty'", "Did you mean 'nifti'?"]),
+    (["ingest", "pictures", "--dataset", "new", "--format", "nifty"], ["'nifty'", "Did you mean 'nifti'"]),
     (["ingest", "table.csv", "--dataset", "pets"], ["'pets'", "modality image"]),
     (
         ["export", "pets", "-o", "out", "--format", "tar"],
