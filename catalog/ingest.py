@@ -216,9 +216,9 @@ def _read(
                 continue
             read = Read(NO_ROWS, {0: _lost(importer, part[0], error)})
         if not landing.fits(read):
-            # another sample brought the same field as something else meanwhile: which is at odds is said sample by sample
-            known = landing.declaration
-            read = reader.submit(Group(importer.name, options, tuple(part), known, landing.storage, seconds)).result()
+            # another sample brought the same field as something else meanwhile: read again, which is at odds is said by sample
+            waiting.appendleft(part)
+            continue
         yield len(part), read
 
 

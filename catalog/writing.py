@@ -119,8 +119,8 @@ def append_rows(
             wanted, told = _judged(table, snapshot, wanted, note)
         added = wanted.num_rows
         counted = replace(told, samples=added)
-        if added == 0:
-            return Change(note=counted)  # an idempotency key is kept even where there was nothing to add
+        if added == 0:  # an idempotency key is kept even where there was nothing to add
+            return Change(note=counted) if note.key else None
         if new:  # Delta itself writes the rows that widen the table, so that both happen in one commit
             kept = [schema.field(name) for name in wanted.column_names if name in schema.names]
             plain = [column.with_type(_plain_type(column.type)) for column in (*kept, *new)]

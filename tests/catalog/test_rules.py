@@ -68,6 +68,15 @@ def test_what_is_put_aside_or_told_does_not_stop_the_others(
         assert "age = 130" in aside["quarantine_reason"][0]
 
 
+def test_rows_that_all_go_into_quarantine_make_no_version(people: Dataset) -> None:
+    people.set_rules([Rule("age_range", AGE.check, action="quarantine")])
+    before = people.version
+    for _ in range(2):
+        people.append([sample("old", age=130)])
+    assert people.version == before
+    assert people.quarantine()["id"].to_list() == ["old"]
+
+
 def test_quarantine_is_released_once_it_keeps_to_the_rules(people: Dataset) -> None:
     people.set_rules([Rule("age_range", AGE.check, action="quarantine")])
     people.append([sample("old", age=130), sample("older", age=140)])
