@@ -34,7 +34,7 @@ import pyarrow as pa
 
 from sensorium.catalog.fields import Field, ScalarField
 from sensorium.catalog.importer import Importer, Item, Source, suffix
-from sensorium.catalog.importers import _metadata
+from sensorium.catalog.importers import _metadata, _volumes
 from sensorium.catalog.importers._dicom_frames import (
     SUFFIXES,
     Frame,
@@ -274,12 +274,7 @@ def _fields(source: Source) -> tuple[Field, ...]:
         *_known(source).fields(),
         *(ScalarField(name, pa.string(), description=description) for name, description in text.items()),
         *(ScalarField(name, kind, description="as in the header") for name, kind in _kept(source.options).items()),
-        ScalarField(
-            "affine",
-            pa.list_(pa.float64()),
-            unit="mm",
-            description="4 x 4 by rows: (x, y, z) indices to patient's RAS space",
-        ),
+        _volumes.AFFINE,
         ScalarField("padding", pa.float64(), description="value that fills what was not scanned"),
     )
 

@@ -23,14 +23,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from sensorium.catalog.fields import Field, ScalarField
+from sensorium.catalog.fields import Field
 from sensorium.catalog.importer import Importer, Item, Source, suffix
-from sensorium.catalog.importers import _folders, _metadata
-from sensorium.catalog.importers._files import head, identifiers, number, once, probe, unreadable, visible
+from sensorium.catalog.importers import _folders, _metadata, _volumes
+from sensorium.catalog.importers._files import head, number, once, probe, unreadable
 from sensorium.catalog.importers._finite import NAN_OPTION, finite
-from sensorium.catalog.importers.nifti import MASK_END, upright
+from sensorium.catalog.importers.nifti import upright
 from sensorium.platform.errors import UnreadableFile
 
 __all__ = ["importer"]
@@ -95,7 +94,7 @@ def _matches(source: Source) -> float:
 
 @once
 def _pairs(source: Source) -> _folders.Pairs:
-    return _folders.pair(source, visible(source, _SUFFIXES), MASK_END)
+    return _volumes.pairs(source, _SUFFIXES)
 
 
 @once
@@ -104,22 +103,11 @@ def _known(source: Source) -> _metadata.Known:
 
 
 def _plan(source: Source) -> Iterator[Item]:
-    pairs, scalars = _pairs(source), _known(source).rows
-    for path, name in identifiers(source, scalars).items():
-        marks = pairs.marks.get(path, {})
-        if len(marks) > 1:
-            raise unreadable(path, f"has two masks, {marks['mask']} and {marks['labels']}", "Keep one.")
-        yield Item(name, (path, *marks.values()), scalars[path])
+    return _volumes.items(source, _pairs(source), _known(source))
 
 
 def _fields(source: Source) -> tuple[Field, ...]:
-    affine = ScalarField(
-        "affine",
-        pa.list_(pa.float64()),
-        unit="mm",
-        description="4 x 4 by rows: (x, y, z) indices to patient's RAS space",
-    )
-    return (*_known(source).fields(), affine)
+    return (*_known(source).fields(), _volumes.AFFINE)
 
 
 def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:

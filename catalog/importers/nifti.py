@@ -24,16 +24,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from sensorium.catalog.fields import Field, ScalarField
+from sensorium.catalog.fields import Field
 from sensorium.catalog.importer import Importer, Item, Source, suffix
-from sensorium.catalog.importers import _folders, _metadata
-from sensorium.catalog.importers._files import identifiers, number, once, probe, unreadable, visible
+from sensorium.catalog.importers import _folders, _metadata, _volumes
+from sensorium.catalog.importers._files import number, once, probe, unreadable
 from sensorium.platform.errors import InvalidSetting, UnreadableFile
 from sensorium.platform.optional import require
 
-__all__ = ["MASK_END", "importer", "load_mask", "upright"]
+__all__ = ["importer", "load_mask", "upright"]
 
 Array = npt.NDArray[Any]
 
@@ -41,7 +40,6 @@ _SUFFIXES = frozenset((".nii", ".nii.gz", ".mgh", ".mgz"))
 _PACKED = (".nii.gz", ".mgz")
 #: where the voxels of an MGH file begin, and how many fit into its header's types
 _MGH_HEADER, _MGH_TYPES = 284, (0, 1, 3, 4, 10)
-MASK_END = re.compile(r"[-_.](mask|msk|seg|segm|segmentation|label|labels|roi)$", re.IGNORECASE)
 _RESERVED = ("volume", "mask", "spacing", "orientation", "unit", "affine")
 _MAX_VOXELS = 1e9
 _EXPORT = "Export it anew from its source, or leave it out."
@@ -83,7 +81,7 @@ def _matches(source: Source) -> float:
 
 @once
 def _pairs(source: Source) -> _folders.Pairs:
-    return _folders.pair(source, visible(source, _SUFFIXES), MASK_END)
+    return _volumes.pairs(source, _SUFFIXES)
 
 
 @once
@@ -92,22 +90,11 @@ def _known(source: Source) -> _metadata.Known:
 
 
 def _plan(source: Source) -> Iterator[Item]:
-    pairs, scalars = _pairs(source), _known(source).rows
-    for path, name in identifiers(source, scalars).items():
-        marks = pairs.marks.get(path, {})
-        if len(marks) > 1:
-            raise unreadable(path, f"has two masks, {marks['mask']} and {marks['labels']}", "Keep one.")
-        yield Item(name, (path, *marks.values()), scalars[path])
+    return _volumes.items(source, _pairs(source), _known(source))
 
 
 def _fields(source: Source) -> tuple[Field, ...]:
-    affine = ScalarField(
-        "affine",
-        pa.list_(pa.float64()),
-        unit="mm",
-        description="4 x 4 by rows: (x, y, z) indices to patient's RAS space",
-    )
-    return (*_known(source).fields(), affine)
+    return (*_known(source).fields(), _volumes.AFFINE)
 
 
 def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
