@@ -9,7 +9,7 @@ LAKE ?= ./lake
 
 SECONDS ?= 600
 
-.PHONY: demo test lint bench docs fuzz sample-lake clean help
+.PHONY: demo test lint bench docs faults fuzz sample-lake clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make test    the whole test suite, as CI runs it"
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   benchmarks; prints ratios against a peer or a physical limit"
+	@echo "make faults  fail every call to the storage, flip every byte of a small lake: some minutes"
 	@echo "make fuzz    damaged files at the importers' borders, for SECONDS=600"
 	@echo "make sample-lake DATA=path   every folder of a collection of real samples as a data set, with a table of speeds"
 	@echo "make docs    regenerate the tables, figures and command reference of the documentation"
@@ -44,7 +45,7 @@ demo: $(VENV)/$(if $(filter 0,$(SERVE)),.demo,.serve)
 	$(BIN)/sensorium --lake $(LAKE) demo $(if $(filter 0,$(SERVE)),--no-serve)
 
 test: $(VENV)/.all
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 lint: $(VENV)/.all
 	$(BIN)/ruff check .
@@ -53,6 +54,9 @@ lint: $(VENV)/.all
 
 bench: $(VENV)/.all
 	$(BIN)/python -m tests.benchmarks
+
+faults: $(VENV)/.all
+	SENSORIUM_ALL_FAULTS=1 $(BIN)/python -m pytest -n 2 tests/catalog/test_faults.py
 
 fuzz: $(VENV)/.all
 	$(BIN)/python -m tests.catalog.fuzz --seconds $(SECONDS)

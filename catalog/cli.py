@@ -114,7 +114,7 @@ def ingest(
     dataset: str = typer.Option(
         ..., "--dataset", "-d", metavar="NAME", help="Data set to add to; made if it is not there."
     ),
-    format: str = typer.Option("auto", "--format", "-f", help="An importer's name; auto finds it by content."),  # noqa: A002
+    format: str = typer.Option("auto", "--format", "-f", help="One of `catalog formats`; auto finds it by content."),  # noqa: A002
     options: list[str] = typer.Option(
         [], "--set", metavar="KEY=VALUE", help="An option of the importer; may be repeated."
     ),
@@ -130,6 +130,7 @@ def ingest(
         help="Read in tasks of Ray, on all machines of the cluster; they must see the files and the lake.",
     ),
     seconds: float = typer.Option(120.0, min=0.1, help="Time that one sample may take to read."),
+    dedupe: bool = typer.Option(False, "--dedupe", help="Do not write arrays again that the data set has already."),
 ) -> None:
     """Import files. What is there already is skipped; a bad file is reported and the others go in."""
     from sensorium.platform.session import ray_session
@@ -137,11 +138,33 @@ def ingest(
     with ray_session(state(context).settings) if on_ray else nullcontext():
         report = open_catalog(context).ingest(
             path, dataset, format, options=_pairs(options), description=description, licence=licence, strict=strict,
-            dry_run=dry_run, batch=batch, workers=workers, on_ray=on_ray, seconds=seconds,
+            dry_run=dry_run, batch=batch, workers=workers, on_ray=on_ray, seconds=seconds, dedupe=dedupe,
         )  # fmt: skip
     _tell(report, as_json=state(context).json)
     if report.failed:
         raise typer.Exit(2)
+
+
+@app.command()
+def formats(
+    context: typer.Context,
+    name: str = typer.Argument("", metavar="[FORMAT]", help="Say what options this one has."),
+) -> None:
+    """The formats that can be imported, a line each; or the options of one."""
+    import polars as pl
+
+    from sensorium.catalog.importer import GROUP, Importer
+    from sensorium.catalog.ingest import named_importer
+    from sensorium.platform import plugins
+
+    if name:
+        options = named_importer(name).options
+        frame = pl.DataFrame({"option": list(options), "meaning": list(options.values())})
+        print_table(frame, as_json=state(context).json, empty=f"{name} has no options.")
+        return
+    found = plugins.load_all(GROUP, Importer).values()
+    rows = [(one.name, "any" if one.modality_of is not None else one.modality, one.title) for one in found]
+    print_table(pl.DataFrame(rows, schema=["format", "modality", "files"], orient="row"), as_json=state(context).json)
 
 
 @app.command()
@@ -295,9 +318,31 @@ def quarantine(
 
 
 @app.command()
-def compact(context: typer.Context, name: str = typer.Argument(metavar="NAME", help="A data set.")) -> None:
+def repair(
+    context: typer.Context,
+    name: str = typer.Argument(metavar="NAME", help="A data set."),
+    apply: bool = typer.Option(False, "--apply", help="Mend; without it only say what would be done."),
+) -> None:
+    """Mend what verify finds: use an intact copy where there is one, else leave the array or the sample out."""
+    report = open_catalog(context)[name].repair(dry_run=not apply)
+    print_table(report.repairs, as_json=state(context).json, empty=f"{name}: nothing is damaged.", limit=100)
+    if state(context).json or report.repairs.is_empty():
+        return
+    typer.echo(
+        "Run again with --apply to do it." if report.dry_run else f"{name} is mended at version {report.version}"
+    )
+
+
+@app.command()
+def compact(
+    context: typer.Context,
+    name: str = typer.Argument(metavar="NAME", help="A data set."),
+    cluster: str = typer.Option(
+        "", "--cluster", metavar="A,B", help="Sort all rows by these fields, so that filters on them open few files."
+    ),
+) -> None:
     """Merge small files and fragments; samples and older versions stay what they are."""
-    version = open_catalog(context)[name].compact()
+    version = open_catalog(context)[name].compact(cluster=cluster.split(",") if cluster else None)
     typer.echo(f"{name} is compact at version {version}")
 
 
@@ -306,7 +351,9 @@ def vacuum(
     context: typer.Context,
     name: str = typer.Argument(metavar="NAME", help="A data set."),
     retention_days: float = typer.Option(30.0, min=0, help="Keep versions that were replaced within so many days."),
-    grace_hours: float = typer.Option(24.0, min=0, help="Keep payload younger than this that no version refers to."),
+    grace_hours: float = typer.Option(
+        24.0, min=0, help="Keep payload younger than this, and versions replaced within it."
+    ),
     apply: bool = typer.Option(False, "--apply", help="Remove; without it only say what would be removed."),
 ) -> None:
     """Remove payload and table files that no kept version needs. Tagged versions are kept."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
 
+from sensorium.catalog.rows import aligned
 from sensorium.catalog.table import CommitNote, Table
-from sensorium.catalog.writing import aligned
+from sensorium.platform.errors import UnknownVersion
 
-__all__ = ["diff", "history"]
+__all__ = ["diff", "history", "pick_version"]
 
 _HISTORY: dict[str, pl.DataType | type[pl.DataType]] = {
     "version": pl.Int64,
@@ -84,3 +86,17 @@ def diff(table: Table, a: int, b: int) -> pl.DataFrame:
         fields=pl.concat_list(changed).list.drop_nulls() if changed else pl.lit([], dtype=pl.List(pl.String)),
     )
     return compared.filter((pl.col("change") != "changed") | (pl.col("fields").list.len() > 0)).sort("id")
+
+
+def pick_version(history: Sequence[Mapping[str, Any]], moment: datetime, name: str) -> int:
+    """The version that was the newest at ``moment`` (naive times are UTC)."""
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    wanted = moment.timestamp() * 1000
+    versions = [int(commit["version"]) for commit in history if commit["timestamp"] <= wanted]
+    if not versions:
+        first = datetime.fromtimestamp(history[0]["timestamp"] / 1000, UTC)
+        raise UnknownVersion(
+            f"data set {name!r} did not exist at {moment.isoformat()}; it was made at {first.isoformat()}."
+        )
+    return max(versions)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
-from sensorium.catalog import comparison, maintenance, mutation, quarantine, rules, tags
+from sensorium.catalog import compaction, comparison, maintenance, mutation, quarantine, rules, tags
 from sensorium.catalog.declaration import Declaration, Source
 from sensorium.catalog.fields import Field
+from sensorium.catalog.repair import RepairReport, repair
 from sensorium.catalog.selection import Predicate, Selection
 from sensorium.catalog.table import CommitNote, Table
 from sensorium.catalog.writing import Existing, Writer, append_rows, find_ids
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from sensorium.catalog.rules import Rule
 
 __all__ = ["Dataset"]
+
+#: of a data frame, rows that are taken at a time
+_FRAME_ROWS = 65_536
 
 
 class Dataset:
@@ -131,11 +135,13 @@ class Dataset:
 
     def append(
         self,
-        samples: Iterable[Mapping[str, Any]] | pl.DataFrame,
+        samples: Iterable[Mapping[str, Any]] | Mapping[str, Any] | pl.DataFrame,
         *,
         key: str = "",
         existing: Existing = "error",
         evolve: bool = False,
+        dedupe: bool = False,
+        durable: bool = True,
         message: str = "",
         sources: Sequence[Source] = (),
         run: str = "",
@@ -144,10 +150,15 @@ class Dataset:
 
         Args:
             samples: each with a unique ``id`` and its fields; taken one after another, held a batch at a time. A data frame
-                is a sample a row.
+                is a sample a row. A mapping is of columns: ``id``, arrays stacked [n, ...], n values of other fields; the
+                fastest way for many samples of one shape.
             key: makes the append idempotent: a second one with this key does nothing and returns the first one's version.
             existing: ``error`` or ``skip`` samples whose id is there already.
             evolve: take in fields that are not declared (always so while the data set is empty).
+            dedupe: an array that is in the data set already, or twice among ``samples``, is not written again; its row points to
+                the one that is there.
+            durable: return only when the samples would be there after a loss of power. Without it, a loss of power may take
+                samples that were added just before, or their payload, and no others.
             message: remark for the history.
             sources: what the samples were made from, for the lineage.
             run: id of the run that made them.
@@ -158,14 +169,22 @@ class Dataset:
         Raises:
             InvalidSample, DuplicateSample, UnknownField: what is wrong, with which sample; nothing was committed.
         """
-        table = self._writable()
+        table = self._writable(durable=durable)
         note = CommitNote("append", message=message, sources=tuple(sources), run=run, key=key)
         landed = table.landed(key) if key else None
         if landed is not None:
             return landed
-        with Writer(self.storage, table, commit="end", existing=existing, evolve=evolve, note=note) as writer:
-            for sample in samples.iter_rows(named=True) if isinstance(samples, pl.DataFrame) else samples:
-                writer.add(sample)
+        with Writer(
+            self.storage, table, commit="end", existing=existing, evolve=evolve, dedupe=dedupe, note=note
+        ) as writer:
+            if isinstance(samples, pl.DataFrame):
+                for part in samples.iter_slices(_FRAME_ROWS):
+                    writer.add_columns(part.to_dict(as_series=False))
+            elif isinstance(samples, Mapping):
+                writer.add_columns(samples)
+            else:
+                for sample in samples:
+                    writer.add(sample)
         return writer.version
 
     def writer(
@@ -175,14 +194,24 @@ class Dataset:
         commit: Literal["batch", "end"] = "batch",
         existing: Existing = "error",
         evolve: bool = False,
+        dedupe: bool = False,
+        durable: bool = True,
         message: str = "",
         sources: Sequence[Source] = (),
         run: str = "",
     ) -> Writer:
         """A streaming append with bounded memory; see :class:`.Writer`."""
         note = CommitNote("append", message=message, sources=tuple(sources), run=run)
+        table = self._writable(durable=durable)
         return Writer(
-            self.storage, self._writable(), batch=batch, commit=commit, existing=existing, evolve=evolve, note=note
+            self.storage,
+            table,
+            batch=batch,
+            commit=commit,
+            existing=existing,
+            evolve=evolve,
+            dedupe=dedupe,
+            note=note,
         )
 
     def write_ray(
@@ -192,6 +221,7 @@ class Dataset:
         key: str = "",
         existing: Existing = "error",
         evolve: bool = False,
+        durable: bool = True,
         message: str = "",
         sources: Sequence[Source] = (),
         run: str = "",
@@ -211,19 +241,31 @@ class Dataset:
         if landed is not None:
             return landed
         note = CommitNote("append", message=message, sources=tuple(sources), run=run, key=key)
-        open_to_new = evolve or len(self) == 0
-        sink = SampleSink(self.storage, self.declaration, note, existing=existing, open_to_new=open_to_new)
+        sink = SampleSink(
+            self.storage,
+            self.declaration,
+            note,
+            existing=existing,
+            open_to_new=evolve or len(self) == 0,
+            durable=durable,
+        )
         write(ray_dataset, sink)
         return self.version if sink.version is None else sink.version
 
     def update(
-        self, rows: Iterable[Mapping[str, Any]] | pl.DataFrame, *, evolve: bool = False, message: str = ""
+        self,
+        rows: Iterable[Mapping[str, Any]] | pl.DataFrame,
+        *,
+        evolve: bool = False,
+        durable: bool = True,
+        message: str = "",
     ) -> int:
         """Change fields of samples in one commit.
 
         Args:
             rows: each with the ``id`` of a sample and the fields to set; fields that a row does not name stay, None clears.
             evolve: take in fields that are not declared.
+            durable: as of :meth:`append`.
             message: remark for the history.
 
         Returns:
@@ -232,7 +274,8 @@ class Dataset:
         Raises:
             UnknownSample: an id is not there; nothing was changed.
         """
-        return mutation.update(self.storage, self._writable(), rows, evolve=evolve, message=message)
+        table = self._writable(durable=durable)
+        return mutation.update(self.storage, table, rows, evolve=evolve, message=message)
 
     def delete(self, predicate: pl.Expr | str, *, message: str = "") -> int:
         """Remove the samples that ``predicate`` holds for, in one commit; older versions still have them.
@@ -338,11 +381,37 @@ class Dataset:
 
     def verify(self, *, checksums: bool = True) -> pl.DataFrame:
         """Check all payload of this version against the table: id, field, problem; empty where all is well."""
-        return maintenance.verify(self.select(), self.storage, checksums=checksums)
+        selection = self.select()
+        with self._table.readable(selection.version):
+            return maintenance.verify(selection, self.storage, checksums=checksums)
 
-    def compact(self) -> int:
-        """Merge small table files and small fragments in one commit; returns the version (the newest if nothing was small)."""
-        return maintenance.compact(self.storage, self._writable())
+    def repair(self, *, dry_run: bool = True) -> RepairReport:
+        """Mend in one commit what :meth:`verify` finds: point to an intact copy, or leave the array or the sample out.
+
+        A copy is the same array elsewhere in the data set, in this version or in one that can still be read. Without one, the
+        field is taken from the sample, or the sample is deleted if it cannot be without it. Older versions, and the damaged
+        bytes, stay as they are until a vacuum.
+
+        Args:
+            dry_run: only say what would be done.
+        """
+        return repair(self.storage, self._writable(), self.select(), dry_run=dry_run)
+
+    def compact(self, *, cluster: Sequence[str] | None = None) -> int:
+        """Merge small table files and small fragments in one commit; samples, and older versions, stay what they are.
+
+        Args:
+            cluster: rewrite all table files, sorted by this field, or so that samples near in several fields lie together:
+                a query that filters on them opens few files. Later compactions go on with it; an empty list ends it.
+
+        Returns:
+            The version (the newest if nothing was small).
+
+        Raises:
+            UnknownField, InvalidSetting: rows cannot be sorted by such a field.
+            CorruptData: payload is damaged, and was not copied.
+        """
+        return compaction.compact(self.storage, self._writable(), cluster)
 
     def vacuum(
         self,
@@ -355,16 +424,17 @@ class Dataset:
 
         Args:
             retention: versions replaced longer ago than this become unreadable; a number is of days.
-            grace: fragments that no version refers to are kept so long, for writers that have yet to commit.
+            grace: fragments that no version refers to are kept so long, for writers that have yet to commit; and versions that
+                were replaced within it, for readers that are at work on them.
             dry_run: remove nothing.
         """
         kept = retention if isinstance(retention, timedelta) else timedelta(days=retention)
         return maintenance.vacuum(self.storage, self._writable(), self.tags(), kept, grace, dry_run=dry_run)
 
-    def _writable(self) -> Table:
+    def _writable(self, *, durable: bool = True) -> Table:
         if self._pinned is not None:
             raise UserError(
                 f"data set {self.name!r} was opened at version {self._pinned}, which cannot change. "
                 f"Open its newest version with catalog[{self.name!r}] to write."
             )
-        return self._table
+        return self._table if durable else Table(self._table.storage, self.name, durable=False)

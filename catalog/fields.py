@@ -65,6 +65,11 @@ def check_name(name: str, what: str) -> str:
     return name
 
 
+@functools.lru_cache(maxsize=1024)
+def _layouts(dims: str) -> tuple[tuple[str, ...], ...]:
+    return () if dims == "..." else tuple(tuple(layout.split()) for layout in dims.split("|"))
+
+
 @dataclass(frozen=True)
 class ArrayField:
     """An array per sample.
@@ -80,6 +85,9 @@ class ArrayField:
         sizes: allowed lengths of some axes, such as ``{"C": (1, 3, 4)}``.
         codec: ``none`` (fastest to read), ``zstd`` or ``blosc`` (LZ4 with bit shuffle).
         coordinates: field that gives the positions along an axis, such as ``{"L": "wavelength"}``.
+        chunk: length of a chunk along some axes, such as ``{"Z": 64}``; whole axes otherwise. Empty: a sample is a chunk,
+            or is halved until it is small enough. For samples that are stacked.
+        shard_bytes: plain size of a file; 0 for the usual one.
         description: one line for the reader of ``catalog show``.
     """
 
@@ -94,19 +102,21 @@ class ArrayField:
     sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     codec: str = "blosc"
     coordinates: Mapping[str, str] = field(default_factory=dict)
+    chunk: Mapping[str, int] = field(default_factory=dict)
+    shard_bytes: int = 0
     description: str = ""
 
     def __post_init__(self) -> None:
         check_name(self.name, "field")
+        if self.shard_bytes < 0 or any(size < 1 for size in self.chunk.values()):
+            raise InvalidSetting(f"field {self.name!r}: sizes of chunks and shards must be above 0.")
         if self.codec not in CODECS:
             raise InvalidSetting(f"field {self.name!r}: codec must be one of {', '.join(CODECS)}; got {self.codec!r}.")
 
     @property
     def layouts(self) -> tuple[tuple[str, ...], ...]:
         """The alternatives of ``dims``; empty where any shape will do."""
-        if self.dims == "...":
-            return ()
-        return tuple(tuple(layout.split()) for layout in self.dims.split("|"))
+        return _layouts(self.dims)
 
     def axes(self, rank: int) -> tuple[str, ...]:
         """Names of the axes of an array of ``rank``; ``dim_0`` and so on where none are declared."""

@@ -7,7 +7,7 @@ Delta commit names it, and not before. One field of a batch lies in one or more 
 * **flat** [elements]: samples of many shapes, laid end to end in C order, never padded. A row's ``start`` and ``stop`` say
   where its elements are, its ``shape`` how to fold them.
 
-Everything is plain sharded Zarr v3, readable by any Zarr library.
+Everything is plain sharded Zarr v3, readable by any Zarr library; :mod:`.shards` writes and reads it.
 """
 
 from __future__ import annotations
@@ -18,19 +18,30 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import xxhash
 
-from sensorium.catalog.fields import ArrayField
+from sensorium.catalog.fields import REFERENCE_TYPE, ArrayField
+from sensorium.catalog.shards import (
+    Compressor,
+    Layout,
+    ShardedArray,
+    forget_files,
+    little,
+    sync_folder,
+    write_array,
+    write_group,
+)
 from sensorium.platform.errors import CorruptData
 from sensorium.platform.storage import Storage
 
-if TYPE_CHECKING:
-    import zarr
-
-__all__ = ["FOLDER", "Reference", "check_extent", "checksum", "read", "read_many", "read_part", "read_present", "write"]
+__all__ = [
+    "FOLDER", "Reference", "check_content", "check_extent", "checksum", "forget", "opened", "read", "read_many", "read_part",
+    "read_present", "write", "write_stacks",
+]  # fmt: skip
 
 FOLDER = "fragments"
 
@@ -39,6 +50,8 @@ Reference = dict[str, Any]
 
 _SHARD_BYTES = 32 << 20
 _CHUNK_BYTES = 4 << 20
+#: what is not compressed can be read in parts whatever its chunks are
+_PLAIN_CHUNK_BYTES = 32 << 20
 _FLAT_CHUNK_BYTES = 128 << 10
 #: samples of differing shape get an array each from this size on: there, chunks along their own axes pay
 _LARGE_SAMPLE_BYTES = 8 << 20
@@ -53,12 +66,17 @@ def checksum(array: np.ndarray) -> str:
 
     It proves that payload is what was committed, and is wide enough to say that two arrays are the same.
     """
-    plain = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    return xxhash.xxh3_128_hexdigest(plain.reshape(-1).view(np.uint8).data)
+    if not (array.flags.c_contiguous and little(array.dtype)):
+        array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    return xxhash.xxh3_128_hexdigest(array.data if array.ndim and array.size else array.tobytes())
 
 
 def write(
-    storage: Storage, batch: Sequence[Mapping[str, np.ndarray]], fields: Mapping[str, ArrayField]
+    storage: Storage,
+    batch: Sequence[Mapping[str, np.ndarray]],
+    fields: Mapping[str, ArrayField],
+    *,
+    durable: bool = False,
 ) -> list[dict[str, Reference]]:
     """Write the arrays of a batch of samples as one new fragment.
 
@@ -66,6 +84,7 @@ def write(
         storage: the data set's folder.
         batch: per sample, its arrays by field name; a sample may lack some.
         fields: the declarations of all fields in the batch.
+        durable: return only when the payload would be there after a loss of power (local storage; stores are anyway).
 
     Returns:
         Per sample, its references by field name.
@@ -73,49 +92,165 @@ def write(
     references: list[dict[str, Reference]] = [{} for _ in batch]
     if not any(batch):
         return references
-    import zarr
-
-    name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex}"
+    name = _new_name()
+    root = storage.at_path(FOLDER, name)
     with storage.translated(FOLDER, name):
-        group = zarr.open_group(storage.zarr_store(FOLDER, name), mode="w", zarr_format=3)
+        folders = [root]
         for field_name, field in fields.items():
             members = [index for index, sample in enumerate(batch) if field_name in sample]
             arrays = {index: batch[index][field_name] for index in members}
             for part, (stacked, indices) in enumerate(_parts(arrays)):
                 array_name = field_name if part == 0 else f"{field_name}.{part}"
                 chosen = [arrays[index] for index in indices]
-                starts = (
-                    _write_stacked(group, array_name, field, chosen)
-                    if stacked
-                    else _write_flat(group, array_name, field, chosen)
-                )
-                for index, (start, stop) in zip(indices, starts, strict=True):
+                folders.append(f"{root}/{array_name}")
+                storage.fs.makedirs(folders[-1], exist_ok=True)
+                if stacked:
+                    layout = _rows_layout(field, (len(chosen), *chosen[0].shape), chosen[0].dtype)
+                    pieces = [array[np.newaxis] for array in chosen]
+                    ends = np.arange(1, len(chosen) + 1)
+                    starts = ends - 1
+                else:
+                    layout, pieces = _flat(field, chosen)
+                    sizes = np.array([array.size for array in chosen])
+                    ends = np.cumsum(sizes)
+                    starts = ends - sizes
+                write_array(storage, folders[-1], layout, pieces, durable=durable)
+                for index, start, stop in zip(indices, starts.tolist(), ends.tolist(), strict=True):
                     references[index][field_name] = _reference(name, array_name, start, stop, arrays[index])
+        _finish(storage, folders, durable=durable)
     return references
+
+
+def write_stacks(
+    storage: Storage, stacks: Mapping[str, np.ndarray], fields: Mapping[str, ArrayField], *, durable: bool = False
+) -> dict[str, pa.StructArray]:
+    """Write samples that are stacked already as one new fragment.
+
+    Args:
+        storage: the data set's folder.
+        stacks: by field name, [n, ...] of as many samples.
+        fields: the declarations of all fields in ``stacks``.
+        durable: as of :func:`write`.
+
+    Returns:
+        By field name, the references of the n samples.
+    """
+    name = _new_name()
+    root = storage.at_path(FOLDER, name)
+    columns: dict[str, pa.StructArray] = {}
+    with storage.translated(FOLDER, name):
+        folders = [root]
+        for field_name, stack in stacks.items():
+            folders.append(f"{root}/{field_name}")
+            storage.fs.makedirs(folders[-1], exist_ok=True)
+            layout = _rows_layout(fields[field_name], stack.shape, stack.dtype)
+            length = layout.shard[0]
+            pieces = [stack[begin : begin + length] for begin in range(0, len(stack), length)]
+            write_array(storage, folders[-1], layout, pieces, durable=durable)
+            columns[field_name] = _reference_column(name, field_name, stack)
+        _finish(storage, folders, durable=durable)
+    return columns
+
+
+def _new_name() -> str:
+    """Of a fragment: when it was begun, and what nobody else has."""
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex}"
+
+
+def _finish(storage: Storage, folders: Sequence[str], *, durable: bool) -> None:
+    """Make a fragment of its arrays; ``folders``: its own, and theirs."""
+    write_group(storage, folders[0], {}, durable=durable)
+    if durable and storage.local:
+        for folder in (*reversed(folders), storage.at_path(FOLDER), storage.root):
+            sync_folder(folder)
+
+
+def _reference_column(fragment: str, name: str, stack: np.ndarray) -> pa.StructArray:
+    """References to the rows of a stacked array."""
+    count = len(stack)
+    starts = np.arange(count, dtype=np.int64)
+    shape = np.tile(np.array(stack.shape[1:], np.int64), count)
+    offsets = np.arange(count + 1, dtype=np.int32) * (stack.ndim - 1)
+    columns: dict[str, Any] = {
+        "fragment": pa.repeat(fragment, count),
+        "array": pa.repeat(name, count),
+        "start": pa.array(starts),
+        "stop": pa.array(starts + 1),
+        "shape": pa.ListArray.from_arrays(pa.array(offsets), pa.array(shape)),
+        "dtype": pa.repeat(_name(stack.dtype), count),
+        "nbytes": pa.repeat(pa.scalar(stack[0].nbytes, pa.int64()), count),
+        "checksum": pa.array([checksum(row) for row in stack], pa.string()),
+    }
+    return pa.StructArray.from_arrays([columns[field.name] for field in REFERENCE_TYPE], fields=list(REFERENCE_TYPE))
 
 
 def read(storage: Storage, reference: Reference) -> np.ndarray:
     """The array that ``reference`` points to, in memory of its own; see :func:`read_many`."""
-    return read_many(storage, [reference])[0]
+    fragment, name = reference["fragment"], reference["array"]
+    with storage.translated(FOLDER, fragment, name):
+        source = opened(storage, fragment, name)
+        _check_reach(storage, source, reference)
+        (array,) = _read_together(source, [reference])
+    check_content(storage, reference, array)
+    return array
 
 
 def read_part(storage: Storage, reference: Reference, key: Any) -> np.ndarray:
-    """``array[key]`` of a sample's array, of which only the chunks needed are read where it is stacked."""
-    source = _open(storage, reference["fragment"], reference["array"])
-    if source.ndim == 1 and len(reference["shape"]) == 1 and isinstance(key, slice):
-        start, stop, step = key.indices(reference["shape"][0])
-        if step == 1:  # a stretch of a sound, say, out of a flat array
-            return np.asarray(source[reference["start"] + start : reference["start"] + max(start, stop)])
-    if source.ndim != len(reference["shape"]) + 1:
+    """``array[key]`` of a sample's array, of which only the chunks needed are read; checksums are not compared."""
+    source = opened(storage, reference["fragment"], reference["array"])
+    box = _box(key, reference["shape"])
+    if box is None:  # by lists, masks, new axes: NumPy knows
         return np.asarray(read(storage, reference)[key])
-    keys = key if isinstance(key, tuple) else (key,)
-    return np.asarray(source[(reference["start"], *keys)])
+    begin, end, rest = box
+    with storage.translated(FOLDER, reference["fragment"], reference["array"]):
+        if source.ndim == len(reference["shape"]) + 1:
+            _check_reach(storage, source, reference)
+            row = reference["start"]
+            return np.asarray(source.box((row, *begin), (row + 1, *end))[0][rest])
+        if len(reference["shape"]) == 1:  # a stretch of a sound, say, out of a flat array
+            _check_reach(storage, source, reference)
+            start = reference["start"]
+            return np.asarray(source.box((start + begin[0],), (start + end[0],))[rest])
+    return np.asarray(read(storage, reference)[key])
+
+
+def _box(key: Any, shape: Sequence[int]) -> tuple[list[int], list[int], tuple[Any, ...]] | None:
+    """The smallest box that has ``array[key]`` in it, and the key into that box; None for keys that are not ranges."""
+    keys = list(key) if isinstance(key, tuple) else [key]
+    if any(one is Ellipsis for one in keys):
+        at = next(index for index, one in enumerate(keys) if one is Ellipsis)
+        keys[at : at + 1] = [slice(None)] * (len(shape) - len(keys) + 1)
+    keys += [slice(None)] * (len(shape) - len(keys))
+    if len(keys) != len(shape) or any(
+        isinstance(one, bool) or not isinstance(one, int | np.integer | slice) for one in keys
+    ):
+        return None
+    begin: list[int] = []
+    end: list[int] = []
+    rest: list[int | slice] = []
+    for one, size in zip(keys, shape, strict=True):
+        if not isinstance(one, slice):
+            at = int(one) + size * (one < 0)
+            if not 0 <= at < size:
+                raise IndexError(f"index {one} is out of an axis of length {size}")
+            begin.append(at)
+            end.append(at + 1)
+            rest.append(0)
+            continue
+        wanted = range(*one.indices(size))
+        low, high = (min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1]) + 1) if wanted else (0, 0)
+        begin.append(low)
+        end.append(high)
+        # going down to the first place has no end that a slice could name but None
+        last = None if wanted.step < 0 and wanted and wanted[-1] == low else high - low
+        rest.append(slice(wanted[0] - low, last, wanted.step) if wanted else slice(0, 0))
+    return begin, end, tuple(rest)
 
 
 def read_many(storage: Storage, references: Sequence[Reference], *, check: bool = True) -> list[np.ndarray]:
     """The arrays that ``references`` point to, in that order; neighbours in a fragment are read together.
 
-    Checksums are compared unless ``check`` is false: Zarr reads a shard that is gone, or empty, as zeros.
+    Checksums are compared unless ``check`` is false.
 
     Raises:
         CorruptData: a fragment is missing, shorter than the table says, or not what was committed.
@@ -125,34 +260,56 @@ def read_many(storage: Storage, references: Sequence[Reference], *, check: bool 
     for position, reference in enumerate(references):
         by_array[reference["fragment"], reference["array"]].append(position)
     for (fragment, name), positions in by_array.items():
-        source = _open(storage, fragment, name)
-        stacked = source.ndim == len(references[positions[0]]["shape"]) + 1
-        positions.sort(key=lambda position: references[position]["start"])
-        row_bytes = math.prod(source.shape[1:]) * source.dtype.itemsize
-        for run in _runs([references[position] for position in positions], row_bytes):
-            low, high = (
-                references[positions[run.start]]["start"],
-                max(references[position]["stop"] for position in positions[run]),
-            )
-            with storage.translated(FOLDER, fragment, name):
-                block = np.asarray(source[low:high])
-            if len(block) != high - low:
-                raise CorruptData(
-                    f"fragment {fragment!r}, array {name!r} in {storage.url}: holds {source.shape[0]} entries, "
-                    f"the table points to {high}. Run verify, and restore the fragment from a copy."
-                )
-            alone = run.stop - run.start == 1
-            for position in positions[run]:
-                reference = references[position]
-                piece = block[reference["start"] - low : reference["stop"] - low]
-                shaped = piece[0] if stacked else piece.reshape(reference["shape"])
-                if check and checksum(shaped) != reference["checksum"]:
-                    raise CorruptData(
-                        f"fragment {fragment!r}, array {name!r}, entry {reference['start']} in {storage.url}: the bytes are not "
-                        "those that were committed. Run verify to see what is damaged, and restore the fragment from a copy."
-                    )
-                found[position] = shaped if alone else shaped.copy()  # a view would keep the whole run in memory
+        wanted = [references[position] for position in positions]
+        with storage.translated(FOLDER, fragment, name):
+            source = opened(storage, fragment, name)
+            for reference in wanted:
+                _check_reach(storage, source, reference)
+            arrays = _read_together(source, wanted)
+        for position, reference, array in zip(positions, wanted, arrays, strict=True):
+            if check:
+                check_content(storage, reference, array)
+            found[position] = array
     return [array for array in found if array is not None]
+
+
+def check_content(storage: Storage, reference: Reference, array: np.ndarray) -> None:
+    """Compare the checksum of what was read.
+
+    Raises:
+        CorruptData: it is not what was committed.
+    """
+    if checksum(array) != reference["checksum"]:
+        forget()
+        raise CorruptData(
+            f"fragment {reference['fragment']!r}, array {reference['array']!r}, entry {reference['start']} in {storage.url}: "
+            "the bytes are not those that were committed. Run verify to see what is damaged, and restore the fragment from a "
+            "copy."
+        )
+
+
+def _read_together(source: ShardedArray, references: Sequence[Reference]) -> list[np.ndarray]:
+    """The arrays of references into one array of a fragment."""
+    if source.ndim != len(references[0]["shape"]) + 1:
+        return _read_flat(source, references)
+    arrays = [np.empty(source.shape[1:], source.dtype) for _ in references]
+    source.rows([reference["start"] for reference in references], arrays)
+    return arrays
+
+
+def _read_flat(source: ShardedArray, references: Sequence[Reference]) -> list[np.ndarray]:
+    found: list[np.ndarray] = [np.empty(0)] * len(references)
+    order = sorted(range(len(references)), key=lambda index: references[index]["start"])
+    for run in _runs([references[index] for index in order], source.dtype.itemsize):
+        low = references[order[run.start]]["start"]
+        high = max(references[index]["stop"] for index in order[run])
+        block = source.box((low,), (high,))
+        for index in order[run]:
+            reference = references[index]
+            piece = block[reference["start"] - low : reference["stop"] - low].reshape(reference["shape"])
+            # a view would keep the whole run in memory
+            found[index] = piece if run.stop - run.start == 1 else piece.copy()
+    return found
 
 
 def read_present(storage: Storage, references: Sequence[Reference | None]) -> list[np.ndarray | None]:
@@ -167,16 +324,18 @@ def check_extent(storage: Storage, reference: Reference) -> None:
     Raises:
         CorruptData: it does not.
     """
-    source = _open(storage, reference["fragment"], reference["array"])
-    stacked = list(source.shape[1:]) == reference["shape"]
-    if (
-        source.dtype.name != reference["dtype"]
-        or source.shape[0] < reference["stop"]
-        or not (stacked or source.ndim == 1)
-    ):
+    _check_reach(storage, opened(storage, reference["fragment"], reference["array"]), reference)
+
+
+def _check_reach(storage: Storage, source: ShardedArray, reference: Reference) -> None:
+    shape = reference["shape"]
+    stacked = source.ndim == len(shape) + 1 and source.shape[1:] == tuple(shape)
+    flat = source.ndim == 1 and reference["stop"] - reference["start"] == math.prod(shape)
+    if source.dtype_name != reference["dtype"] or source.shape[0] < reference["stop"] or not (stacked or flat):
         raise CorruptData(
             f"fragment {reference['fragment']!r}, array {reference['array']!r} in {storage.url} is {source.dtype.name} "
-            f"{list(source.shape)}; the table points to {reference['start']}–{reference['stop']} of {reference['dtype']}."
+            f"{list(source.shape)}; the table points to {reference['start']}–{reference['stop']} of {reference['dtype']}. "
+            "Run verify, and restore the fragment from a copy."
         )
 
 
@@ -196,70 +355,68 @@ def _parts(arrays: Mapping[int, np.ndarray]) -> list[tuple[bool, list[int]]]:
     return parts
 
 
-def _write_stacked(
-    group: zarr.Group, name: str, field: ArrayField, arrays: Sequence[np.ndarray]
-) -> list[tuple[int, int]]:
-    first = arrays[0]
-    chunk = _chunk(first.shape, first.dtype.itemsize)
-    padded = tuple(math.ceil(size / part) * part for size, part in zip(first.shape, chunk, strict=True))
-    per_shard = max(1, min(len(arrays), _SHARD_BYTES // max(1, math.prod(padded) * first.dtype.itemsize)))
-    target = group.create_array(
-        name,
-        shape=(len(arrays), *first.shape),
-        dtype=first.dtype,
-        chunks=(1, *chunk),
-        shards=(per_shard, *padded),
-        compressors=_compressor(field.codec, first.dtype),
-        filters=None,
-        dimension_names=("sample", *field.axes(first.ndim)),
+def _rows_layout(field: ArrayField, shape: Sequence[int], dtype: np.dtype[Any]) -> Layout:
+    """Samples of one shape as rows of an array of ``shape``."""
+    sample = shape[1:]
+    chunk = _chunk(field, sample, dtype.itemsize)
+    padded = tuple(math.ceil(max(1, size) / part) * part for size, part in zip(sample, chunk, strict=True))
+    limit = field.shard_bytes or _SHARD_BYTES
+    per_shard = max(1, min(shape[0], limit // (math.prod(padded) * dtype.itemsize)))
+    return Layout(
+        shape=tuple(shape),
+        dtype=dtype,
+        shard=(per_shard, *padded),
+        chunk=(1, *chunk),
+        compressor=_compressor(field.codec, dtype),
+        axes=("sample", *field.axes(len(sample))),
         attributes=_attributes(field, "stacked"),
     )
-    for begin in range(0, len(arrays), per_shard):  # whole shards: each is written once
-        target[begin : begin + per_shard] = np.stack(arrays[begin : begin + per_shard])
-    return [(row, row + 1) for row in range(len(arrays))]
 
 
-def _write_flat(group: zarr.Group, name: str, field: ArrayField, arrays: Sequence[np.ndarray]) -> list[tuple[int, int]]:
+def _flat(field: ArrayField, arrays: Sequence[np.ndarray]) -> tuple[Layout, list[np.ndarray]]:
+    """Samples of many shapes end to end."""
     dtype = arrays[0].dtype
-    ends = np.cumsum([array.size for array in arrays])
-    chunk = max(1, min(int(ends[-1]), _FLAT_CHUNK_BYTES // dtype.itemsize))
-    shard = chunk * max(1, min(math.ceil(int(ends[-1]) / chunk), _SHARD_BYTES // (chunk * dtype.itemsize)))
-    target = group.create_array(
-        name,
-        shape=(int(ends[-1]),),
+    total = sum(array.size for array in arrays)
+    chunk = max(1, min(total, _FLAT_CHUNK_BYTES // dtype.itemsize))
+    limit = field.shard_bytes or _SHARD_BYTES
+    shard = chunk * max(1, min(math.ceil(total / chunk), limit // (chunk * dtype.itemsize)))
+    layout = Layout(
+        shape=(total,),
         dtype=dtype,
-        chunks=(chunk,),
-        shards=(shard,),
-        compressors=_compressor(field.codec, dtype),
-        filters=None,
-        dimension_names=("element",),
+        shard=(shard,),
+        chunk=(chunk,),
+        compressor=_compressor(field.codec, dtype),
+        axes=("element",),
         attributes=_attributes(field, "flat"),
     )
-    target[:] = np.concatenate([array.reshape(-1) for array in arrays])
-    return [(int(end) - array.size, int(end)) for end, array in zip(ends, arrays, strict=True)]
+    elements = np.concatenate([array.reshape(-1) for array in arrays])
+    return layout, [elements[begin : begin + shard] for begin in range(0, total, shard)]
 
 
-def _chunk(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
-    """A sample's chunk: the whole sample, or its longest axes halved until it is small enough to be read in parts."""
-    chunk = list(shape)
-    while math.prod(chunk) * itemsize > _CHUNK_BYTES:
+def _chunk(field: ArrayField, shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
+    """A sample's chunk: as the field says, else the whole sample, or its longest axes halved until it can be read in parts."""
+    if field.chunk:
+        sizes = zip(field.axes(len(shape)), shape, strict=True)
+        return tuple(max(1, min(field.chunk.get(axis, size), size)) for axis, size in sizes)
+    chunk = [max(1, size) for size in shape]
+    limit = _PLAIN_CHUNK_BYTES if field.codec == "none" else _CHUNK_BYTES
+    while math.prod(chunk) * itemsize > limit:
         longest = chunk.index(max(chunk))
         chunk[longest] = math.ceil(chunk[longest] / 2)
     return tuple(chunk)
 
 
-def _compressor(codec: str, dtype: np.dtype[Any]) -> Any:
-    from zarr.codecs import BloscCodec, ZstdCodec
-
+def _compressor(codec: str, dtype: np.dtype[Any]) -> Compressor | None:
     if codec == "none":
         return None
     if codec == "zstd":
-        return ZstdCodec(level=1)
-    return BloscCodec(cname="lz4", shuffle="bitshuffle", typesize=dtype.itemsize)
+        return Compressor("zstd", level=1)
+    return Compressor("blosc", level=5, inner="lz4", shuffle="bitshuffle", typesize=dtype.itemsize)
 
 
 def _attributes(field: ArrayField, layout: str) -> dict[str, Any]:
-    return {"layout": layout, **({"units": field.unit} if field.unit else {})}
+    # complete: every chunk is there, so that one that is not is damage
+    return {"layout": layout, "complete": True, **({"units": field.unit} if field.unit else {})}
 
 
 def _reference(fragment: str, name: str, start: int, stop: int, array: np.ndarray) -> Reference:
@@ -269,7 +426,7 @@ def _reference(fragment: str, name: str, start: int, stop: int, array: np.ndarra
         "start": start,
         "stop": stop,
         "shape": list(array.shape),
-        "dtype": array.dtype.name,
+        "dtype": _name(array.dtype),
         "nbytes": array.nbytes,
         "checksum": checksum(array),
     }
@@ -288,15 +445,30 @@ def _runs(references: Sequence[Reference], row_bytes: int) -> list[slice]:
     return runs
 
 
-@functools.lru_cache(maxsize=512)
-def _open(storage: Storage, fragment: str, name: str) -> zarr.Array[Any]:
-    import zarr
+@functools.lru_cache(maxsize=64)
+def _name(dtype: np.dtype[Any]) -> str:
+    """NumPy's name, which it takes a while to find."""
+    return dtype.name
 
+
+@functools.lru_cache(maxsize=1024)
+def opened(storage: Storage, fragment: str, name: str) -> ShardedArray:
+    """An array of a fragment.
+
+    Raises:
+        CorruptData: it is not there, or its metadata make no sense.
+    """
     try:
         with storage.translated(FOLDER, fragment, name):
-            return zarr.open_array(storage.zarr_store(FOLDER, fragment, read_only=True), path=name, mode="r")
-    except (FileNotFoundError, zarr.errors.ArrayNotFoundError) as error:
+            return ShardedArray(storage, storage.at_path(FOLDER, fragment, name))
+    except FileNotFoundError as error:
         raise CorruptData(
             f"fragment {fragment!r}, array {name!r} is not in {storage.url}. "
             "It was removed behind the catalog's back: run verify, and restore it from a copy."
         ) from error
+
+
+def forget() -> None:
+    """Look everything up anew: what was damaged may have been restored since."""
+    opened.cache_clear()
+    forget_files()

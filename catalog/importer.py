@@ -80,6 +80,7 @@ class Importer:
         modality_of: the modality of a source, where that is not always the same; ``modality`` is the usual one then.
         guarded: whether ``read`` runs native decoders, which a hostile file may crash or hang; such are never run in the
             user's own process.
+        plans_guarded: whether ``plan``, ``fields`` and ``attributes`` run such decoders, too.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Importer:
     options: Mapping[str, str] = field(default_factory=dict)
     modality_of: Callable[[Source], str] | None = None
     guarded: bool = True
+    plans_guarded: bool = False
 
     def makes(self, source: Source) -> str:
         """Modality of the data set that it makes of ``source``."""

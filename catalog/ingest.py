@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,21 +17,20 @@ from typing import TYPE_CHECKING
 
 from sensorium.catalog import readers
 from sensorium.catalog.declaration import Declaration
-from sensorium.catalog.fields import check_name
 from sensorium.catalog.importer import GROUP, Importer, Item, Source
 from sensorium.catalog.landing import Landing
 from sensorium.catalog.readers import Lost, Reader
-from sensorium.catalog.reading import NO_ROWS, Failure, Group, Read
+from sensorium.catalog.reading import NO_ROWS, Failure, Group, Read, declared
 from sensorium.catalog.table import CommitNote
 from sensorium.platform import plugins
-from sensorium.platform.errors import InvalidSetting, MissingDependency, UnreadableFile, UserError
+from sensorium.platform.errors import InvalidSetting, MissingDependency, UnknownPlugin, UnreadableFile, UserError
 from sensorium.platform.progress import progress
 
 if TYPE_CHECKING:
     from sensorium.catalog.dataset import Dataset
     from sensorium.catalog.lake import Catalog
 
-__all__ = ["IngestReport", "choose_importer", "ingest"]
+__all__ = ["IngestReport", "choose_importer", "ingest", "named_importer"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +39,13 @@ _FEW = 32
 _THREADS = max(2, os.cpu_count() or 2)
 #: groups under way for each reader: one is read, one waits
 _AHEAD = 2
-#: samples of a group, and bytes of their files, at most
-_GROUP, _GROUP_BYTES = 64, 16 << 20
+#: samples of a group, at least and at most, and bytes of their files
+_GROUPS, _GROUP_BYTES = (64, 256), 16 << 20
+#: groups of an import of few small samples; each is a fragment of payload
+_SHARES = 8
 #: an importer that is less sure than this does not claim a source
 _SURE_ENOUGH = 0.3
+_LISTED = "`sensorium catalog formats` lists them"
 
 
 @dataclass
@@ -86,6 +88,7 @@ def ingest(
     workers: int = 0,
     on_ray: bool = False,
     seconds: float = 120.0,
+    dedupe: bool = False,
 ) -> IngestReport:
     """Import the file or folder ``path`` into the data set ``dataset``, creating it if need be.
 
@@ -106,41 +109,97 @@ def ingest(
         workers: processes that read; 0 for as many as there are cores.
         on_ray: read in tasks of the Ray session that runs, on all its machines; they must see the files and the lake.
         seconds: that one sample may take where its reader can be ended.
+        dedupe: an array that the data set has already, or that a group of samples read together has twice, is not written
+            again.
 
     Raises:
         UnreadableFile: the path is not there, or no importer knows it.
         InvalidSetting: an option that the importer does not have, or a data set of another modality.
     """
+    _check_settings(path, batch, workers, seconds)
+    source = Source(path.absolute(), dict(options or {}))
+    importer = _importer(source, format)
+    count = workers or os.cpu_count() or 1
+    items, about = _planned(importer, source, (dataset, description, licence), count)
+    present = _present(catalog[dataset], items) if dataset in catalog else set()
+    report = IngestReport(dataset, importer.name, planned=len(items), skipped=len(present), dry_run=dry_run)
+    if dry_run:
+        return report
+    wanted = [item for item in items if item.id not in present]
+    note = CommitNote("append", message=f"import of {path.name} as {importer.name}")
+    landing = Landing(catalog, about or declared(importer, source, dataset, description, licence), batch, note)
+    with _reader(importer, len(wanted), count, on_ray=on_ray) as reader:
+        groups = _read(importer, wanted, source.options, landing, reader, batch, seconds, dedupe=dedupe)
+        _land(groups, landing, report, len(wanted), strict=strict)
+    return _closed(catalog, report, path)
+
+
+def _closed(catalog: Catalog, report: IngestReport, path: Path) -> IngestReport:
+    """The report with the version that the import made."""
+    if report.dataset not in catalog:
+        raise UnreadableFile(
+            f"none of the {report.planned} samples in {path} can be read. The first: {report.failed[0][1]}"
+        )
+    report.version = catalog[report.dataset].version
+    return report
+
+
+def _check_settings(path: Path, batch: int, workers: int, seconds: float) -> None:
     if batch < 1 or workers < 0 or seconds <= 0:
         raise InvalidSetting(
             f"batch must be 1 or more, workers 0 or more, seconds above 0; got {batch}, {workers} and {seconds:g}."
         )
     if not path.exists():
         raise UnreadableFile(f"{path}: there is no such file or folder.")
-    source = Source(path.absolute(), dict(options or {}))
-    importer = choose_importer(source) if format == "auto" else plugins.load(GROUP, format, Importer)
-    _check_options(importer, source.options)
-    items = _unique(importer, importer.plan(source))
-    report = IngestReport(dataset, importer.name, planned=len(items), dry_run=dry_run)
-    if not items:
+
+
+def _planned(
+    importer: Importer, source: Source, about: tuple[str, str, str], workers: int
+) -> tuple[Sequence[Item], Declaration | None]:
+    """The samples of a source; and, where that came from a process beside this one, the declaration of ``about``.
+
+    ``about`` is the name, the description and the licence of the data set.
+    """
+    declaration: Declaration | None = None
+    items: Iterable[Item]
+    if importer.plans_guarded:
+        items, declaration = _planned_beside(importer, source, about, workers)
+    else:
+        items = importer.plan(source)
+    found = _unique(importer, items)
+    if not found:
         raise UnreadableFile(
-            f"{path}: importer {importer.name!r} finds no samples in it. Look at --format and at the layout."
+            f"{source.path}: importer {importer.name!r} finds no samples in it. Look at --format and at the layout."
         )
-    present = _present(catalog[dataset], items) if dataset in catalog else set()
-    report.skipped = len(present)
-    if dry_run:
-        return report
-    wanted = [item for item in items if item.id not in present]
-    note = CommitNote("append", message=f"import of {path.name} as {importer.name}")
-    landing = Landing(catalog, _declared(importer, source, dataset, description, licence), batch, note)
-    count = workers or os.cpu_count() or 1
-    with (
-        _reader(importer, len(wanted), count, on_ray=on_ray) as reader,
-        progress(f"ingest {dataset}", total=len(wanted), unit="samples") as bar,
-    ):
-        # a thread of this process cannot be ended
-        limit = 0.0 if isinstance(reader, readers.Here) else seconds
-        for size, read in _read(importer, wanted, source.options, landing, reader, batch, limit):
+    return found, declaration
+
+
+def _planned_beside(
+    importer: Importer, source: Source, about: tuple[str, str, str], workers: int
+) -> tuple[Sequence[Item], Declaration]:
+    """Plan where it does no harm; the processes will read what was planned."""
+    request = {
+        **dict(zip(("dataset", "description", "licence"), about, strict=True)),
+        "importer": importer.name,
+        "path": str(source.path),
+        "options": dict(source.options),
+    }
+    try:
+        with readers.processes(workers) as reader:
+            return reader.plan(request)
+    except Lost as error:
+        raise UnreadableFile(
+            f"{source.path}: a file in it crashes the importer {importer.name!r} as it plans, or needs too much time or memory "
+            f"({str(error).rstrip('.')}). Import its parts one by one, and leave out the one that does."
+        ) from error
+
+
+def _land(
+    groups: Iterator[tuple[int, Read]], landing: Landing, report: IngestReport, total: int, *, strict: bool
+) -> None:
+    """Take what is read into the data set, and what cannot be into the report."""
+    with progress(f"ingest {report.dataset}", total=total, unit="samples") as bar:
+        for size, read in groups:
             for failure in read.failures.values():
                 if strict:
                     raise failure.error()
@@ -152,25 +211,6 @@ def ingest(
         landing.land()
     report.failed += landing.refused
     report.added = landing.added
-    if dataset not in catalog:
-        raise UnreadableFile(
-            f"none of the {len(items)} samples in {path} can be read. The first: {report.failed[0][1]}"
-        )
-    report.version = catalog[dataset].version
-    return report
-
-
-def _declared(importer: Importer, source: Source, dataset: str, description: str, licence: str) -> Declaration:
-    """The declaration of the data set, should it have to be made."""
-    check_name(dataset, "data set")
-    return Declaration.new(
-        dataset,
-        importer.makes(source),
-        importer.fields(source) if importer.fields else None,
-        description=description,
-        licence=licence,
-        attributes=importer.attributes(source) if importer.attributes else {},
-    )
 
 
 @contextmanager
@@ -198,14 +238,18 @@ def _read(
     reader: Reader,
     batch: int,
     seconds: float,
+    *,
+    dedupe: bool,
 ) -> Iterator[tuple[int, Read]]:
     """What becomes of the items, group by group in their order, and how many were in each; read ahead of the writer."""
+    if isinstance(reader, readers.Here):
+        seconds = 0.0  # a thread of this process cannot be ended
     waiting = deque(_grouped(items, batch))
     running: deque[tuple[Sequence[Item], Future[Read]]] = deque()
     while waiting or running:
         while waiting and len(running) < _AHEAD * reader.at_once:
             part = waiting.popleft()
-            group = Group(importer.name, options, tuple(part), landing.declaration, landing.storage, seconds)
+            group = Group(importer.name, options, tuple(part), landing.declaration, landing.storage, seconds, dedupe)
             running.append((part, reader.submit(group)))
         part, future = running.popleft()
         try:
@@ -237,12 +281,13 @@ def _grouped(items: Sequence[Item], batch: int) -> Iterator[Sequence[Item]]:
     part: list[Item] = []
     counted: set[Path] = set()  # samples of one table read it once
     size = 0
+    most = min(batch, max(_GROUPS[0], min(_GROUPS[1], len(items) // _SHARES)))
     for item in items:
         part.append(item)
         new = [path for path in item.paths if path not in counted]
         size += sum(path.stat().st_size for path in new if path.exists())
         counted.update(new)
-        if len(part) >= min(batch, _GROUP) or size >= _GROUP_BYTES:
+        if len(part) >= most or size >= _GROUP_BYTES:
             yield part
             part, size = [], 0
             counted.clear()
@@ -265,12 +310,31 @@ def choose_importer(source: Source) -> Importer:
             lacking.append(str(error))
     score, best = max(scores, key=lambda pair: pair[0], default=(0.0, None))
     if best is None or score < _SURE_ENOUGH:
-        known = ", ".join(plugins.names(GROUP))
         raise UnreadableFile(
-            f"{source.path}: no importer recognises it. Name one with --format ({known})."
+            f"{source.path}: no importer recognises it. Name one with --format; {_LISTED}."
             + "".join(f" {text}" for text in lacking)
         )
     return best
+
+
+def named_importer(name: str) -> Importer:
+    """The importer ``name``.
+
+    Raises:
+        UnknownPlugin: there is none; with close matches.
+    """
+    try:
+        found: Importer = plugins.load(GROUP, name, Importer)
+    except UnknownPlugin as error:
+        raise UnknownPlugin(f"{error} {_LISTED[:1].upper()}{_LISTED[1:]}.") from error
+    return found
+
+
+def _importer(source: Source, name: str) -> Importer:
+    """The importer ``name``, or the one that ``auto`` finds, if it knows the options of the source."""
+    importer = choose_importer(source) if name == "auto" else named_importer(name)
+    _check_options(importer, source.options)
+    return importer
 
 
 def _check_options(importer: Importer, options: Mapping[str, str]) -> None:
@@ -280,7 +344,7 @@ def _check_options(importer: Importer, options: Mapping[str, str]) -> None:
         raise InvalidSetting(f"importer {importer.name!r} has no option {unknown[0]!r}; its options: {known}.")
 
 
-def _unique(importer: Importer, items: Iterator[Item]) -> list[Item]:
+def _unique(importer: Importer, items: Iterable[Item]) -> list[Item]:
     found: dict[str, Item] = {}
     for item in items:
         if item.id in found:

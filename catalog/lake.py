@@ -6,20 +6,22 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pyarrow as pa
 
-from sensorium.catalog import lineage, tags
+from sensorium.catalog import formats, lineage, tags
+from sensorium.catalog.comparison import pick_version
 from sensorium.catalog.dataset import Dataset
 from sensorium.catalog.declaration import Declaration, Source
 from sensorium.catalog.fields import Field, check_name
 from sensorium.catalog.lineage import Edge, Record, Run
 from sensorium.catalog.models import PREFIX, Model, ModelDraft, Models
 from sensorium.catalog.selection import first_line
-from sensorium.catalog.table import CommitNote, Table, pick_version
+from sensorium.catalog.table import CommitNote, Table
 from sensorium.platform.errors import (
     ExistingDataset,
     InvalidName,
@@ -68,7 +70,12 @@ class Catalog:
     # -- data sets ----------------------------------------------------------------------------------------------------
 
     def names(self) -> list[str]:
-        """Sorted names of the data sets."""
+        """Sorted names of the data sets.
+
+        Raises:
+            NewerFormat: a newer version of this program made the lake.
+        """
+        _ = self._format
         return [name for name in self.storage.folders(_DATASETS) if self._table(name).exists()]
 
     def datasets(self) -> pl.DataFrame:
@@ -149,6 +156,8 @@ class Catalog:
             sources=sources,
         )
         note = CommitNote("create", sources=tuple(sources))
+        if self._format < formats.FORMAT or not self.storage.exists(formats.FILE):
+            formats.mark_lake(self.storage)
         if not self._table(name).create(declaration, note):
             there = self[name].declaration.modality_name
             if not exist_ok or there != modality:
@@ -306,7 +315,12 @@ class Catalog:
     def _table(self, name: str) -> Table:
         return Table(self.folder(name).below("samples"), name)
 
+    @cached_property
+    def _format(self) -> int:
+        return formats.check_lake(self.storage)
+
     def _require(self, name: str) -> None:
+        _ = self._format
         if name not in self:
             names = self.names()
             hint = close_matches(name, names) or ("The lake is empty: ingest something first." if not names else "")

@@ -12,11 +12,13 @@ import pyarrow.compute as pc
 
 from sensorium.catalog import rules
 from sensorium.catalog.declaration import Declaration
+from sensorium.catalog.dedupe import Known
 from sensorium.catalog.fields import Field
-from sensorium.catalog.reading import Read
+from sensorium.catalog.reading import Read, borrowed_fragments
+from sensorium.catalog.rows import aligned
 from sensorium.catalog.table import CommitNote, Table
 from sensorium.catalog.validation import agreed
-from sensorium.catalog.writing import against_rule, aligned, append_rows
+from sensorium.catalog.writing import against_rule, append_rows
 from sensorium.platform.errors import InvalidSetting
 from sensorium.platform.storage import Storage
 
@@ -40,6 +42,7 @@ class Landing:
         """``declaration``: should the data set have to be made. ``batch``: samples a commit."""
         self._catalog, self._batch, self._note = catalog, batch, note
         self._waiting: list[pa.Table] = []
+        self._borrowed: set[str] = set()
         self._found: dict[str, Field] = {}  # brought by samples that wait
         self._table: Table | None = None
         self.declaration, self.added = declaration, 0
@@ -66,6 +69,7 @@ class Landing:
     def take(self, read: Read) -> None:
         """Take what was read; commit once there is a batch of it."""
         rows, declared = read.rows()
+        self._borrowed |= borrowed_fragments(rows)
         for name, field in self._new(declared).items():
             self._found[name] = agreed(self._found.get(name, field), field) or field
         if rows.num_rows:
@@ -81,10 +85,12 @@ class Landing:
         rows = pa.concat_tables(self._waiting, promote_options="permissive")
         declared = {**self.declaration.fields, **{f.name: f for f in self.declaration.modality.fields}, **self._found}
         rows = self._without_refused(table, rows)
-        self.added += append_rows(table, rows, declared, self._note, existing="skip").samples
+        known = Known(self.storage, table, self._borrowed) if self._borrowed else None
+        self.added += append_rows(table, rows, declared, self._note, existing="skip", known=known).samples
         if self._found:  # they are columns now
             self.declaration, self._found = table.declaration(table.open()), {}
         self._waiting.clear()
+        self._borrowed = set()
 
     def _without_refused(self, table: Table, rows: pa.Table) -> pa.Table:
         """The rows without those that a rule rejects, which are kept in ``refused``."""

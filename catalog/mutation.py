@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
+from sensorium.catalog import rules
 from sensorium.catalog.declaration import Declaration
 from sensorium.catalog.fields import Field
+from sensorium.catalog.references import fragments_in, keep_payload
+from sensorium.catalog.rows import aligned, find_ids
 from sensorium.catalog.sample import Sample
 from sensorium.catalog.selection import as_expression, query_error
 from sensorium.catalog.table import Change, CommitNote, Table
 from sensorium.catalog.validation import CheckedSample, check_sample
-from sensorium.catalog.writing import aligned, find_ids, payload_rows
+from sensorium.catalog.writing import payload_rows
 from sensorium.platform.errors import (
     DuplicateSample,
     InvalidQuery,
@@ -26,6 +32,8 @@ from sensorium.platform.errors import (
 from sensorium.platform.storage import Storage
 
 __all__ = ["delete", "rewrite", "update"]
+
+logger = logging.getLogger(__name__)
 
 
 def delete(table: Table, predicate: pl.Expr | str, *, message: str = "") -> int:
@@ -67,14 +75,19 @@ def update(
         return int(snapshot.version())
     ids = pa.array([sample.id for sample in checked], pa.string())
     cleared = [[name for name, value in row.items() if value is None and name != "id"] for row in wanted]
-    changes, declared = payload_rows(storage, declaration, checked)
+    changes, declared = payload_rows(storage, declaration, checked, durable=table.durable)
     _add_missing_columns(table, snapshot, declared, changes)
     named = {sample.id: {*sample.arrays, *sample.scalars, *gone} for sample, gone in zip(checked, cleared, strict=True)}
     note = CommitNote("update", samples=len(checked), message=message)
 
     def plan(current: DeltaTable) -> Change | None:
         _require_ids(table, current, ids)
-        return rewrite(table, current, ids, lambda held: _overlaid(held, changes, named, table.name))
+        keep_payload(storage, table.name, fragments_in(changes))
+        remarks = _asked(table, current, ids, lambda held: _overlaid(held, changes, named, table.name), named)
+        change = rewrite(table, current, ids, lambda held: _overlaid(held, changes, named, table.name))
+        if change is not None and remarks:
+            change.note = replace(note, message="; ".join(part for part in (note.message, *remarks) if part))
+        return change
 
     return table.commit(plan, note)
 
@@ -100,6 +113,37 @@ def rewrite(
         if after.num_rows:
             plan.add.append(table.write_file(after))
     return plan if plan.add or plan.remove else None
+
+
+def _asked(
+    table: Table,
+    snapshot: DeltaTable,
+    ids: pa.Array,
+    change: Callable[[pa.Table], pa.Table],
+    named: Mapping[str, set[str]],
+) -> list[str]:
+    """What the history shall say of changed samples that break a rule; they are looked at before a file is written.
+
+    Raises:
+        InvalidSample: one breaks a rule that rejects, or would put it aside, which an update does not do.
+    """
+    touched = set().union(*named.values())
+    asked = [rule for rule in rules.read(snapshot) if touched & rule.fields]
+    if not asked:
+        return []
+    held = table.scan(snapshot).filter(pl.col("id").is_in(ids.to_pylist())).collect().to_arrow()
+    after = change(aligned(held, pa.schema(snapshot.schema().to_arrow()), table.name))
+    breaks = rules.broken(asked, cast("pl.DataFrame", pl.from_arrow(after)), table, snapshot)
+    refused = [one for one in breaks if one.rule.action != "warn"]
+    if refused:
+        first, others = refused[0], f" {len(refused) - 1} more samples break a rule." if len(refused) > 1 else ""
+        raise InvalidSample(
+            f"data set {table.name!r}, sample {first.id!r}: the update breaks rule {first.rule.name!r}: {first.reason}."
+            f"{others} Mend the rows; nothing was changed."
+        )
+    for one in breaks:
+        logger.warning("data set %r, sample %r: %s (rule %s)", table.name, one.id, one.reason, one.rule.name)
+    return [f"{count} break rule {name}" for name, count in Counter(one.rule.name for one in breaks).items()]
 
 
 def _checked_changes(

@@ -11,21 +11,25 @@ import atexit
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from sensorium.catalog.declaration import Declaration
+from sensorium.catalog.importer import Item
 from sensorium.catalog.reading import Failure, Group, Read, read_group
-from sensorium.catalog.reading_message import pack
+from sensorium.catalog.reading_message import pack, unpack_plan
 from sensorium.platform.errors import SensoriumError, WorkerFailed, ours
 from sensorium.platform.processes.pool import JobLost, Pool
 
-__all__ = ["Here", "Lost", "Reader", "here", "processes", "ray_tasks"]
+__all__ = ["Beside", "Here", "Lost", "Reader", "here", "processes", "ray_tasks"]
 
 _MODULE = "sensorium.catalog.reading_jobs"
 #: rows and failures of one group
 _ANSWER_BYTES = 256 << 20
+#: items of a plan, of millions of samples, and the time to look into all of their files
+_PLAN_BYTES, _PLAN_SECONDS = 4 << 30, 3600.0
 _OPEN_FILES = 512
 
 
@@ -66,7 +70,7 @@ def here(threads: int) -> Iterator[Reader]:
         executor.shutdown(cancel_futures=True)
 
 
-class _Beside:
+class Beside:
     """Processes of :class:`.Pool`, whose coroutines run in a thread of their own: the caller may have an event loop."""
 
     def __init__(self, workers: int) -> None:
@@ -84,22 +88,30 @@ class _Beside:
 
     async def _read(self, group: Group) -> Read:
         request, contents = pack(group)
+        seconds = group.seconds * len(group.items) + 60
+        answer, buffers = await self._run("read", request, contents, seconds, _ANSWER_BYTES)
+        failures = {int(index): Failure(path, kind, message) for index, path, kind, message in answer["failures"]}
+        return Read(bytes(buffers[0]), failures)
+
+    def plan(self, request: Mapping[str, Any]) -> tuple[tuple[Item, ...], Declaration]:
+        """The plan of a source, and the declaration of what it makes; see :mod:`.reading_jobs` for the request."""
+        running = self._run("plan", dict(request), [], _PLAN_SECONDS, _PLAN_BYTES)
+        answer, buffers = asyncio.run_coroutine_threadsafe(running, self._loop).result()
+        return unpack_plan(answer, buffers)
+
+    async def _run(
+        self, job: str, request: dict[str, Any], contents: list[bytes], seconds: float, most: int
+    ) -> tuple[Mapping[str, Any], Sequence[memoryview]]:
         try:
             answer, buffers = await self._pool.run(
-                "read",
-                request,
-                contents,
-                seconds=group.seconds * len(group.items) + 60,
-                megabytes=self._megabytes,
-                answer_bytes=_ANSWER_BYTES,
+                job, request, contents, seconds=seconds, megabytes=self._megabytes, answer_bytes=most
             )
         except JobLost as error:
             raise Lost(str(error)) from error
         if "stopped" in answer:
             kind, message = answer["stopped"]
             raise Failure("", str(kind), str(message)).error()
-        failures = {int(index): Failure(path, kind, message) for index, path, kind, message in answer["failures"]}
-        return Read(bytes(buffers[0]), failures)
+        return answer, buffers
 
     def close(self) -> None:
         self._pool.close()
@@ -110,17 +122,17 @@ class _Beside:
 
 #: for so many workers, with this environment and these places of modules
 _Kind = tuple[int, frozenset[tuple[str, str]], tuple[str, ...]]
-_kept: list[tuple[_Kind, _Beside]] = []
+_kept: list[tuple[_Kind, Beside]] = []
 _keeping = threading.Lock()
 
 
 @contextmanager
-def processes(workers: int) -> Iterator[Reader]:
+def processes(workers: int) -> Iterator[Beside]:
     """Read in processes beside this one. They wait for the next import afterwards: starting them takes most of a second."""
     wanted = workers, frozenset(os.environ.items()), tuple(sys.path)
     with _keeping:
         found = _kept.pop()[1] if _kept and _kept[-1][0] == wanted else None
-    reader = found or _Beside(workers)
+    reader = found or Beside(workers)
     try:
         yield reader
     except BaseException:

@@ -6,32 +6,36 @@ comes back is small: rows in Arrow's stream format, and what could not be read.
 
 from __future__ import annotations
 
-import faulthandler
+import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import signal
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from sensorium.catalog.declaration import Declaration
-from sensorium.catalog.fields import Field, from_column
-from sensorium.catalog.importer import GROUP, Importer, Item
+from sensorium.catalog.dedupe import Known
+from sensorium.catalog.fields import Field, check_name, from_column
+from sensorium.catalog.importer import GROUP, Importer, Item, Source
+from sensorium.catalog.table import Table
 from sensorium.catalog.validation import CheckedSample, check_sample, merge_found
 from sensorium.catalog.writing import payload_rows
 from sensorium.platform import errors, plugins
 from sensorium.platform.errors import InvalidSample, SensoriumError, UnreadableFile, UserError
 from sensorium.platform.storage import Storage
 
-__all__ = ["NO_ROWS", "Failure", "Group", "Read", "read_group"]
+__all__ = ["NO_ROWS", "Failure", "Group", "Read", "borrowed_fragments", "declared", "read_group"]
 
 logger = logging.getLogger(__name__)
 
 #: payload that is held in memory before it is written
 _BUFFER_BYTES = 64 << 20
+#: of a group's rows: fragments that others wrote
+_BORROWED = "sensorium.borrowed"
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Group:
         declaration: that the samples must keep to.
         storage: folder of the data set.
         seconds: that one sample may take, where the process may be ended for it; 0 for any time.
+        dedupe: not to write arrays that the data set has already.
     """
 
     importer: str
@@ -53,6 +58,7 @@ class Group:
     declaration: Declaration
     storage: Storage
     seconds: float = 0.0
+    dedupe: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,13 +107,18 @@ def read_group(group: Group) -> Read:
         MissingDependency, InvalidSetting: nothing can be read at all.
     """
     importer: Importer = plugins.load(GROUP, group.importer, Importer)
+    if group.seconds and signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
     failures: dict[int, Failure] = {}
     found: dict[str, Field] = {}
     tables: list[pa.Table] = []
     pending: list[CheckedSample] = []
+    table = Table(group.storage.below("samples"), group.declaration.name)
+    known = Known(group.storage, table) if group.dedupe else None
     size = 0
     for index, item in enumerate(group.items):
-        _fetch_ahead(group.items[index + 1 : index + 2])
+        if index + 1 < len(group.items) and group.items[index + 1].paths != item.paths:
+            _fetch_ahead(group.items[index + 1])
         try:
             with _bounded(group.seconds):
                 sample = check_sample(group.declaration, _decoded(importer, item, group.options), open_to_new=True)
@@ -118,11 +129,24 @@ def read_group(group: Group) -> Read:
         pending.append(sample)
         size += sum(array.nbytes for array in sample.arrays.values())
         if size >= _BUFFER_BYTES:
-            tables.append(_written(group, pending))
+            tables.append(_written(group, pending, known))
             pending, size = [], 0
     if pending:
-        tables.append(_written(group, pending))
-    return Read(_stream(tables), failures)
+        tables.append(_written(group, pending, known))
+    return Read(_stream(tables, known.borrowed if known else ()), failures)
+
+
+def declared(importer: Importer, source: Source, dataset: str, description: str, licence: str) -> Declaration:
+    """The declaration of the data set ``dataset``, should it have to be made of the source."""
+    check_name(dataset, "data set")
+    return Declaration.new(
+        dataset,
+        importer.makes(source),
+        importer.fields(source) if importer.fields else None,
+        description=description,
+        licence=licence,
+        attributes=importer.attributes(source) if importer.attributes else {},
+    )
 
 
 def _decoded(importer: Importer, item: Item, options: Mapping[str, str]) -> dict[str, Any]:
@@ -146,32 +170,40 @@ def _decoded(importer: Importer, item: Item, options: Mapping[str, str]) -> dict
 
 @contextmanager
 def _bounded(seconds: float) -> Iterator[None]:
-    """A decoder that hangs can be ended with its process only; whoever started that finds the sample and goes on."""
+    """A decoder that hangs can be ended with its process only; whoever started that finds the sample and goes on.
+
+    The system ends it, at the signal's default: no code of ours could while the decoder does not let it run.
+    """
     if not seconds:
         yield
         return
-    faulthandler.dump_traceback_later(seconds, exit=True, file=2)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
-        faulthandler.cancel_dump_traceback_later()
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _fetch_ahead(items: Sequence[Item]) -> None:
-    """Have the system read the next files while this one is decoded."""
-    for path in (path for item in items for path in item.paths):
-        if not hasattr(os, "posix_fadvise") or not Path(path).is_file():
-            continue
-        descriptor = os.open(path, os.O_RDONLY)
+def _fetch_ahead(item: Item) -> None:
+    """Have the system read the files of the next sample while this one is decoded."""
+    if not hasattr(os, "posix_fadvise"):
+        return
+    for path in item.paths:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        except OSError:
+            continue  # which its reader says
         try:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
+        except OSError:
+            continue  # of a pipe, or a file system without this
         finally:
             os.close(descriptor)
 
 
-def _written(group: Group, samples: list[CheckedSample]) -> pa.Table:
+def _written(group: Group, samples: list[CheckedSample], known: Known | None) -> pa.Table:
     """Rows of samples whose payload is in storage now; each column with its declaration."""
-    rows, declared = payload_rows(group.storage, group.declaration, samples)
+    rows, declared = payload_rows(group.storage, group.declaration, samples, known=known)
     columns = [
         column if column.name == "id" else declared[column.name].column().with_type(column.type)
         for column in rows.schema
@@ -179,14 +211,22 @@ def _written(group: Group, samples: list[CheckedSample]) -> pa.Table:
     return pa.Table.from_arrays(rows.columns, schema=pa.schema(columns))
 
 
-def _stream(tables: Sequence[pa.Table]) -> bytes:
+def _stream(tables: Sequence[pa.Table], borrowed: Collection[str] = ()) -> bytes:
     rows = (
         pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({"id": pa.nulls(0, pa.string())})
     )
+    if borrowed:
+        rows = rows.replace_schema_metadata({_BORROWED: json.dumps(sorted(borrowed))})
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, rows.schema) as stream:
         stream.write_table(rows)
     return bytes(sink.getvalue())
+
+
+def borrowed_fragments(rows: pa.Table) -> set[str]:
+    """Fragments that were there before these rows of a group were read, and that they point to."""
+    found = (rows.schema.metadata or {}).get(_BORROWED.encode())
+    return set(json.loads(found)) if found else set()
 
 
 #: of a group of which nothing could be read

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sensorium.catalog import modality as modalities
-from sensorium.catalog.importer import GROUP, Importer
-from sensorium.catalog.reading import read_group
-from sensorium.catalog.reading_message import unpack
+from sensorium.catalog.importer import GROUP, Importer, Source
+from sensorium.catalog.reading import declared, read_group
+from sensorium.catalog.reading_message import pack_plan, unpack
 from sensorium.platform import plugins
 from sensorium.platform.errors import SensoriumError
 from sensorium.platform.processes import wire
@@ -38,4 +39,15 @@ def _read(request: Mapping[str, Any], buffers: Sequence[memoryview]) -> tuple[Ma
     return {"failures": failures}, [read.content]
 
 
-JOBS: dict[str, Job] = {"read": _read}
+def _plan(request: Mapping[str, Any], buffers: Sequence[memoryview]) -> tuple[Mapping[str, Any], Sequence[wire.Buffer]]:  # noqa: ARG001
+    source = Source(Path(request["path"]), request["options"])
+    try:
+        importer: Importer = plugins.load(GROUP, request["importer"], Importer)
+        items = list(importer.plan(source))
+        declaration = declared(importer, source, request["dataset"], request["description"], request["licence"])
+        return pack_plan(importer.name, items, declaration)
+    except SensoriumError as error:
+        return {"stopped": [type(error).__name__, str(error)]}, ()
+
+
+JOBS: dict[str, Job] = {"read": _read, "plan": _plan}

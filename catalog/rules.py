@@ -2,8 +2,9 @@
 
 A rule is stored with the data set, in a property of its table, so that it has the table's versions. It is checked wherever
 rows become visible (:func:`.writing.append_rows`), against the version that they are added to, so that two writers cannot
-add the same subject twice. Rules look at rows: ids, scalars, and of arrays their shapes and sizes. What single values of an
-array must be is declared by its field.
+add the same subject twice. An update asks the rules that speak of a field that it sets; quarantine means reject there, for
+the old values are in the data set and stay. Rules look at rows: ids, scalars, and of arrays their shapes and sizes. What
+single values of an array must be is declared by its field.
 
 ========== ================================================= ==========================================================
 kind       what must hold                                    `check`
@@ -80,6 +81,15 @@ class Rule:
         else:
             _match(self, _BALANCE, "FIELD @ VERSION < LIMIT, such as label @ 3 < 0.1")
 
+    @property
+    def fields(self) -> frozenset[str]:
+        """The fields of the data set that it speaks of."""
+        if self.kind == "holds":
+            return frozenset(_condition(self).meta.root_names())
+        if self.kind == "unique":
+            return frozenset((self.check,))
+        return frozenset((_match(self, _REFERS if self.kind == "refers" else _BALANCE, "")[0],))
+
 
 @dataclass(frozen=True)
 class Break:
@@ -124,7 +134,8 @@ def broken(rules: Sequence[Rule], rows: pl.DataFrame, table: Table, snapshot: De
         rules: to be checked.
         rows: with all columns of the table.
         table: the sample table; its neighbours are those of the lake's other data sets.
-        snapshot: the version that they are to be added to; None for rows that are all there is.
+        snapshot: the version that they are to be added to, or to replace those of the same ids in; None for rows that are
+            all there is.
 
     Raises:
         UnknownField, InvalidQuery, UnknownDataset, UnknownVersion: a rule cannot be checked.
@@ -178,12 +189,17 @@ def _values(row: Mapping[str, Any]) -> str:
     return f" ({', '.join(shown)})" if shown else ""
 
 
+def _others(rows: pl.DataFrame, table: Table, snapshot: DeltaTable | None) -> pl.LazyFrame:
+    """The samples of a version that ``rows`` do not replace."""
+    if snapshot is None:
+        return rows.clear().lazy()
+    return table.scan(snapshot).filter(~pl.col("id").is_in(rows["id"].implode()))
+
+
 def _unique(rule: Rule, rows: pl.DataFrame, table: Table, snapshot: DeltaTable | None) -> list[Break]:
     field = rule.check
     values = rows.select("id", field).drop_nulls()
-    there = (table.scan(snapshot) if snapshot is not None else rows.clear().lazy()).select(
-        pl.col("id").alias("other"), pl.col(field)
-    )
+    there = _others(rows, table, snapshot).select(pl.col("id").alias("other"), pl.col(field))
     held = there.filter(pl.col(field).is_in(values[field].implode())).collect().unique(field)
     taken = values.join(held, on=field).iter_rows(named=True)
     found = [Break(row["id"], rule, f"{field} = {row[field]!r} is that of {row['other']!r}, too") for row in taken]
@@ -206,7 +222,7 @@ def _balance(rule: Rule, rows: pl.DataFrame, table: Table, snapshot: DeltaTable 
     field, wanted, limit = _match(rule, _BALANCE, "")
     version = tags.resolve(table.storage.above(), table.name, int(wanted) if wanted.isdecimal() else wanted)
     before = _shares(table.scan(table.open(version)).select(field).collect()[field])
-    held = table.scan(snapshot).select(field).collect()[field] if snapshot is not None else rows[field].clear()
+    held = _others(rows, table, snapshot).select(field).collect()[field]
     now = _shares(pl.concat([held, rows[field]]))
     if not before:
         return []

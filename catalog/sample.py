@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -53,8 +54,15 @@ class Sample(Mapping[str, Any]):
         id: the sample's id.
     """
 
-    def __init__(self, storage: Storage, declaration: Declaration, row: Mapping[str, Any]) -> None:
-        self._storage, self._declaration = storage, declaration
+    def __init__(
+        self,
+        storage: Storage,
+        declaration: Declaration,
+        row: Mapping[str, Any],
+        guard: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """A sample of a row; payload is read inside ``guard``, which may say better than storage why it is gone."""
+        self._storage, self._declaration, self._guard = storage, declaration, guard
         self._row = {name: value for name, value in row.items() if value is not None}
         self._arrays: dict[str, np.ndarray] = {}
         self.id: str = self._row.pop("id")
@@ -72,7 +80,8 @@ class Sample(Mapping[str, Any]):
         if not self._is_array(name):
             return self._row[name]
         if name not in self._arrays:
-            self._arrays[name] = fragments.read(self._storage, self._row[name])
+            with self._guard():
+                self._arrays[name] = fragments.read(self._storage, self._row[name])
         return self._arrays[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from sensorium.catalog import fragments
 from sensorium.catalog.declaration import Declaration
 from sensorium.catalog.fields import ArrayField
+from sensorium.catalog.payload import Payload, Take
 from sensorium.catalog.sample import Sample
 from sensorium.catalog.table import Table
 from sensorium.platform.errors import InvalidQuery, UnknownField, UnknownSample, close_matches
@@ -156,6 +159,10 @@ class Selection:
         return self._length
 
     @cached_property
+    def _names(self) -> list[str]:
+        return self.rows.columns
+
+    @cached_property
     def _positions(self) -> dict[str, int]:
         return {identifier: position for position, identifier in enumerate(self.rows["id"])}
 
@@ -174,11 +181,12 @@ class Selection:
             key = self._positions[key]
         if not -len(self) <= key < len(self):
             raise IndexError(f"data set {self.name!r}: the selection has {len(self)} samples, and none at {key}.")
-        return Sample(self._storage, self.declaration, self.rows.row(key, named=True))
+        row = dict(zip(self._names, self.rows.row(key), strict=True))
+        return Sample(self._storage, self.declaration, row, self._readable)
 
     def __iter__(self) -> Iterator[Sample]:
         for row in self.rows.iter_rows(named=True):
-            yield Sample(self._storage, self.declaration, row)
+            yield Sample(self._storage, self.declaration, row, self._readable)
 
     def read(self, positions: Sequence[int] | np.ndarray | None = None) -> dict[str, list[Any]]:
         """The samples at ``positions`` (all of them without), a list per field; payload that lies together is read at once.
@@ -188,10 +196,76 @@ class Selection:
         """
         rows = self.rows if positions is None else self.rows[np.asarray(positions).tolist()]
         columns: dict[str, list[Any]] = {}
-        for name in rows.columns:
-            values = rows[name].to_list()
-            columns[name] = fragments.read_present(self._storage, values) if name in self.declaration.arrays else values
+        with self._readable():
+            for name in rows.columns:
+                values = rows[name].to_list()
+                columns[name] = (
+                    fragments.read_present(self._storage, values) if name in self.declaration.arrays else values
+                )
         return columns
+
+    def batch(
+        self, positions: Sequence[int] | np.ndarray, take: Take = np.empty, *, check: bool = False
+    ) -> dict[str, np.ndarray | list[Any]]:
+        """The samples at ``positions`` for those who compute: arrays stacked, filled in place by the shortest way.
+
+        Args:
+            positions: in the selection.
+            take: gives the memory that a field's arrays are read into.
+            check: compare checksums of payload, as :meth:`read` does.
+
+        Returns:
+            ``id`` and the chosen fields: arrays [n, ...] where all samples of the selection share shape and dtype, numbers
+            and booleans [n] where none is missing, else lists.
+
+        Raises:
+            CorruptData: payload is missing or cut short.
+        """
+        chosen = np.asarray(positions, np.int64)
+        columns: dict[str, np.ndarray | list[Any]] = {}
+        for name in self.rows.columns:
+            if name in self.declaration.arrays:
+                with self._readable():
+                    columns[name] = self._payload(name).batch(chosen, take, check=check)
+            elif name in self._numbers:
+                columns[name] = self._numbers[name][chosen]
+            else:
+                columns[name] = self._others[name].take(chosen).to_pylist()
+        return columns
+
+    def kind(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
+        """Shape and dtype that the array field ``name`` has in all samples; None where they differ or one has none."""
+        return self._payload(self.array_field(name).name).kind
+
+    def _readable(self) -> AbstractContextManager[None]:
+        """Say so where a vacuum has taken this version from under its readers."""
+        return Table(self._storage.below("samples"), self.name).readable(self.version)
+
+    def _payload(self, name: str) -> Payload:
+        if name not in self._payloads:
+            self._payloads[name] = Payload(self._storage, self.rows[name])
+        return self._payloads[name]
+
+    @cached_property
+    def _payloads(self) -> dict[str, Payload]:
+        return {}
+
+    @cached_property
+    def _numbers(self) -> dict[str, np.ndarray]:
+        """Columns of numbers and booleans that no sample lacks."""
+        return {
+            column.name: column.to_numpy()
+            for column in self.rows
+            if (column.dtype.is_numeric() or column.dtype == pl.Boolean) and not column.null_count()
+        }
+
+    @cached_property
+    def _others(self) -> dict[str, pa.Array]:
+        """Columns that are neither numbers nor payload."""
+        names = [
+            name for name in self.rows.columns if name not in self._numbers and name not in self.declaration.arrays
+        ]
+        return {name: self.rows[name].rechunk().to_arrow(compat_level=pl.CompatLevel.oldest()) for name in names}
 
     # -- readers ------------------------------------------------------------------------------------------------------
 
@@ -201,16 +275,17 @@ class Selection:
 
         return to_dask.arrays(self._storage, self.array_field(field), self.rows)
 
-    def ray(self, batch: int = 64) -> Any:
+    def ray(self, batch: int = 64, *, check: bool = True) -> Any:
         """The samples as a ``ray.data.Dataset``, a row each; payload is read in the workers.
 
         Args:
             batch: samples that a worker reads at a time.
+            check: compare checksums of payload.
         """
         require("ray.data", "read a selection as a Ray data set")
         from sensorium.catalog import to_ray
 
-        return to_ray.dataset(self, self._storage, batch)
+        return to_ray.dataset(self, self._storage, batch, check=check)
 
     def torch(
         self,
@@ -218,18 +293,35 @@ class Selection:
         transform: Callable[[dict[str, Any]], Any] | None = None,
         *,
         batch_size: int | None = None,
-        shuffle: bool = False,
+        shuffle: bool | Literal["near"] = False,
         seed: int = 0,
         rank: int | None = None,
         world_size: int | None = None,
         prefetch: int = 2,
+        check: bool = False,
+        pin_memory: bool | None = None,
     ) -> SampleStream:
-        """The samples as an iterable torch data set whose order can be resumed; see :class:`.SampleStream`."""
+        """The samples as an iterable torch data set whose order can be resumed; see :class:`.SampleStream`.
+
+        Args:
+            fields: names of the fields wanted; the selection's without.
+            transform: of each sample, a dictionary of tensors and values.
+            batch_size: samples of a batch; None yields single samples.
+            shuffle: in another order in every epoch: True, anywhere in the selection; ``"near"``, among stretches of samples
+                that lie together, for storage far away.
+            seed: of that order.
+            rank: which share to yield; that of the process group, where there is one.
+            world_size: how many shares there are.
+            prefetch: batches (or blocks of samples) read ahead by threads.
+            check: compare checksums of payload.
+            pin_memory: batches in page-locked memory; None where CUDA is there.
+        """
         require("torch", "read a selection as a torch data set")
-        from sensorium.catalog.to_torch import SampleStream
+        from sensorium.catalog.to_torch import Order, SampleStream
 
         chosen = self if fields is None else self._with_fields(fields)
-        return SampleStream(chosen, transform, batch_size, shuffle, seed, rank, world_size, prefetch)
+        order = Order(shuffle, seed, rank, world_size)
+        return SampleStream(chosen, transform, batch_size, order, prefetch=prefetch, check=check, pin_memory=pin_memory)
 
     def xarray(self) -> xarray.Dataset:
         """The samples as a lazy ``xarray.Dataset`` with dims, coordinates and units.
@@ -261,10 +353,11 @@ class Selection:
         )
 
     def _collect(self, frame: pl.LazyFrame) -> pl.DataFrame:
-        try:
-            return frame.collect()
-        except pl.exceptions.PolarsError as error:
-            raise query_error(error, self.name, self.declaration) from error
+        with self._readable():
+            try:
+                return frame.collect()
+            except pl.exceptions.PolarsError as error:
+                raise query_error(error, self.name, self.declaration) from error
 
     def __repr__(self) -> str:
         return f"Selection({self.name}@{self.version}, {len(self)} samples, fields={list(self.fields)})"

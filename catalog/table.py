@@ -18,12 +18,10 @@ import json
 import logging
 import os
 import random
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
@@ -33,7 +31,10 @@ from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_d
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
-from sensorium.catalog.declaration import Declaration, Source
+from sensorium.catalog import formats, settling
+from sensorium.catalog.declaration import Declaration
+from sensorium.catalog.handles import Handles, Tickets
+from sensorium.catalog.notes import MARK, CommitNote
 from sensorium.catalog.statistics import column_statistics
 from sensorium.platform.errors import (
     CommitConflict,
@@ -44,81 +45,26 @@ from sensorium.platform.errors import (
 )
 from sensorium.platform.storage import Storage, plain
 
-__all__ = ["Change", "CommitNote", "Table", "TableFile", "parquet", "pick_version"]
+__all__ = ["Change", "CommitNote", "Table", "TableFile", "parquet"]
 
 logger = logging.getLogger(__name__)
 
 #: a commit is given up after so long a time of losing to others
 _PATIENCE_S = 120.0
 _LONGEST_WAIT_S = 0.5
+#: plans that failed for want of a file after which it is missing from the newest version, too
+_LOST_FILES = 5
 _ROW_GROUP = 65_536
 #: a version stays readable until *we* vacuum it; the log is never shortened behind our back
 _PROPERTIES = {
-    "delta.checkpointInterval": "50",
+    "delta.checkpointInterval": str(settling.CHECKPOINT),
     "delta.enableExpiredLogCleanup": "false",
     "delta.logRetentionDuration": "interval 36500 days",
+    # how long a checkpoint names files that were removed: only Delta's own vacuum asks, and every opening reads it
+    "delta.deletedFileRetentionDuration": "interval 0 days",
 }
+_tickets, _handles = Tickets(), Handles()
 _EXPIRED = "sensorium.expired"
-_NOTE = "sensorium."
-
-
-class _Tickets(threading.local):
-    """Transaction ids of this thread: one writer that counts, so that the log keeps one entry for it, not one a commit.
-
-    Per thread, because an id says that all lower ones of its writer have been dealt with.
-    """
-
-    def __init__(self) -> None:
-        self._process = -1
-
-    def take(self) -> Transaction:
-        if self._process != os.getpid():  # a forked process is another writer
-            self._process, self._writer, self._counter = os.getpid(), str(uuid.uuid4()), itertools.count(1)
-        return Transaction(self._writer, next(self._counter))
-
-
-_tickets = _Tickets()
-
-
-@dataclass(frozen=True)
-class CommitNote:
-    """What a commit says of itself in the history.
-
-    Attributes:
-        operation: ``append``, ``update``, ``delete``, ``compact`` …
-        samples: how many samples it touched.
-        message: the user's remark.
-        sources: data sets, at versions, that the samples were made from.
-        run: id of the run that made them.
-        key: the user's idempotency key: a second change with the same key does nothing.
-    """
-
-    operation: str
-    samples: int = 0
-    message: str = ""
-    sources: tuple[Source, ...] = ()
-    run: str = ""
-    key: str = ""
-
-    def metadata(self) -> dict[str, str]:
-        content: dict[str, str] = {"operation": self.operation, "samples": str(self.samples)}
-        if self.sources:
-            content["sources"] = json.dumps([[source.dataset, source.version] for source in self.sources])
-        content.update({name: value for name in ("message", "run", "key") if (value := getattr(self, name))})
-        return {_NOTE + name: value for name, value in content.items()}
-
-    @classmethod
-    def read(cls, commit: Mapping[str, Any]) -> CommitNote:
-        """From an entry of the Delta history."""
-        found = {key.removeprefix(_NOTE): value for key, value in commit.items() if key.startswith(_NOTE)}
-        return cls(
-            operation=found.get("operation", str(commit.get("operation", "")).lower()),
-            samples=int(found.get("samples", 0)),
-            message=found.get("message", ""),
-            sources=tuple(Source(name, version) for name, version in json.loads(found.get("sources", "[]"))),
-            run=found.get("run", ""),
-            key=found.get("key", ""),
-        )
 
 
 @dataclass(frozen=True)
@@ -159,11 +105,13 @@ class Table:
     Attributes:
         storage: the table's folder.
         name: of the data set, for messages.
+        durable: whether a commit is on disk when it is told to have succeeded; files of the table are, before they are in it.
     """
 
-    def __init__(self, storage: Storage, name: str) -> None:
+    def __init__(self, storage: Storage, name: str, *, durable: bool = True) -> None:
         self.storage = storage
         self.name = name
+        self.durable = durable
 
     def neighbour(self, name: str) -> Table:
         """The sample table of another data set of the lake."""
@@ -179,7 +127,7 @@ class Table:
                     self.storage.root,
                     schema=declaration.schema(),
                     name=declaration.name,
-                    configuration={**_PROPERTIES, **declaration.properties()},
+                    configuration={**_PROPERTIES, formats.PROPERTY: str(formats.FORMAT), **declaration.properties()},
                     storage_options=self.storage.delta_options(),
                     commit_properties=CommitProperties(custom_metadata=note.metadata()),
                     raise_if_key_not_exists=False,
@@ -189,6 +137,8 @@ class Table:
                 if self.exists():
                     return False
                 raise
+        settling.forget(self.storage)  # there may have been another table of that name
+        self._settle(0)
         return True
 
     def exists(self) -> bool:
@@ -200,6 +150,7 @@ class Table:
         Raises:
             UnknownDataset: there is no table.
             UnknownVersion, ExpiredVersion: there is, but not that version, or it was vacuumed.
+            NewerFormat: it was written by a newer catalog.
         """
         options = self.storage.delta_options()
         with self._translated():
@@ -209,6 +160,7 @@ class Table:
                 raise UnknownDataset(
                     f"there is no data set {self.name!r}: {self.storage.url} holds no table."
                 ) from error
+            formats.check_table(newest.metadata().configuration, f"data set {self.name!r}")
             if version is None or version == newest.version():
                 return newest
             if not 0 <= version < newest.version():
@@ -221,6 +173,33 @@ class Table:
                     "Tag a version to keep it; see the history for those that are left."
                 )
             return DeltaTable(self.storage.root, version=version, storage_options=options)
+
+    @contextlib.contextmanager
+    def newest(self) -> Iterator[DeltaTable]:
+        """The newest version for the length of a block, after which it must not be used any more; see :meth:`open`."""
+        identity = self._identity()
+        table = _handles.take(self.storage.root, identity) if identity else None
+        if table is not None:
+            try:
+                table.update_incremental()
+            except DeltaError:
+                table = None
+        if table is None:
+            table = self.open()
+        formats.check_table(table.metadata().configuration, f"data set {self.name!r}")
+        yield table
+        if identity:
+            _handles.keep(self.storage.root, identity, table)
+
+    def _identity(self) -> tuple[int, ...]:
+        """What tells this table from another that was there before; empty where it cannot be told."""
+        if not self.storage.local:
+            return ()
+        try:
+            first = os.stat(self.storage.at_path("_delta_log", f"{0:020}.json"))
+        except OSError:
+            return ()
+        return os.getpid(), first.st_dev, first.st_ino, first.st_mtime_ns
 
     def declaration(self, table: DeltaTable) -> Declaration:
         """The declaration at the version of ``table``."""
@@ -242,6 +221,11 @@ class Table:
             for row in rows
         ]
 
+    def added_in(self, version: int) -> list[str]:
+        """Paths of the files that the commit of ``version`` added."""
+        lines = self.storage.read("_delta_log", f"{version:020}.json").splitlines()
+        return [entry["add"]["path"] for entry in map(json.loads, lines) if "add" in entry]
+
     def scan(self, table: DeltaTable) -> pl.LazyFrame:
         """A lazy frame of that version; filters and columns are pushed down to the Parquet files."""
         return pl.scan_delta(table)
@@ -256,26 +240,56 @@ class Table:
     @staticmethod
     def expired(newest: DeltaTable, version: int) -> bool:
         """Whether a vacuum has taken ``version``'s payload."""
-        mark = json.loads(newest.metadata().configuration.get(_EXPIRED) or '{"before": 0, "kept": []}')
-        return version < mark["before"] and version not in mark["kept"]
+        before, kept = _expiry(newest)
+        return version < before and version not in kept
 
     def mark_expired(self, before: int, kept: Sequence[int]) -> None:
-        """Declare the versions under ``before`` unreadable, except ``kept``; precedes the removal of their files."""
-        mark = json.dumps({"before": before, "kept": sorted(kept)})
-        self.set_properties({_EXPIRED: mark}, CommitNote("vacuum"))
+        """Declare the versions under ``before`` unreadable, except ``kept``; precedes the removal of their files.
+
+        What another vacuum declared unreadable stays so.
+        """
+
+        def properties(table: DeltaTable) -> dict[str, str]:
+            earlier, spared = _expiry(table)
+            left = {v for v in kept if v >= earlier or v in spared} | {v for v in spared if v >= before or v in kept}
+            return {_EXPIRED: json.dumps({"before": max(before, earlier), "kept": sorted(left)})}
+
+        self.set_properties(properties, CommitNote("vacuum"))
+
+    @contextlib.contextmanager
+    def readable(self, version: int) -> Iterator[None]:
+        """Say that ``version`` was vacuumed where that is why its rows or payload are gone under the reader's hands.
+
+        Raises:
+            ExpiredVersion: a vacuum removed the version meanwhile.
+        """
+        try:
+            yield
+        except ExpiredVersion:
+            raise
+        except Exception:
+            self.open(version)
+            raise
 
     # -- changing -----------------------------------------------------------------------------------------------------
 
-    def commit(self, plan: Callable[[DeltaTable], Change | None], note: CommitNote) -> int:
+    def commit(
+        self, plan: Callable[[DeltaTable], Change | None], note: CommitNote, *, patience: float = _PATIENCE_S
+    ) -> int:
         """Make ``plan`` for the newest version and commit it as the next; plan again where another writer was first.
 
         ``plan`` may be called several times. It returns None where nothing is to be done.
+
+        Args:
+            plan: what to change in a version.
+            note: for the history.
+            patience: seconds after which it is given up where others are always first.
 
         Returns:
             The version that holds the change (the newest one where there was nothing to do).
 
         Raises:
-            CommitConflict: other writers were faster for two minutes.
+            CommitConflict: other writers were faster for so long.
         """
         ticket = Transaction(note.key, 0) if note.key else _tickets.take()
 
@@ -283,13 +297,15 @@ class Table:
             landed = self._landed(table, ticket)
             if landed is not None:
                 return landed
+            if formats.check_table(table.metadata().configuration, self.name) < formats.FORMAT:
+                _set_properties(table, {formats.PROPERTY: str(formats.FORMAT)}, CommitNote("upgrade"))
             change = plan(table)
             if change is None:
                 return table.version()
             properties = CommitProperties(
                 custom_metadata={
                     **(change.note or note).metadata(),
-                    _NOTE + "ticket": f"{ticket.app_id}:{ticket.version}",
+                    MARK + "ticket": f"{ticket.app_id}:{ticket.version}",
                 },
                 max_commit_retries=0,
                 app_transactions=[ticket],
@@ -298,13 +314,16 @@ class Table:
                 write_deltalake(
                     table, change.widening, mode="append", schema_mode="merge", commit_properties=properties
                 )
-                return int(table.version())
+                version = int(table.version())
+                for path in self.added_in(version):  # Delta wrote the file and the commit in one go
+                    self.storage.sync(path)
+                return version
             table.create_write_transaction(
                 [*change.add, *change.remove], "append", table.schema(), commit_properties=properties
             )
             return table.version() + 1
 
-        return self._retried(attempt, note.operation)
+        return self._retried(attempt, note.operation, patience)
 
     def landed(self, key: str) -> int | None:
         """The version made by an earlier change with the idempotency key ``key``, if there was one."""
@@ -326,18 +345,23 @@ class Table:
 
         self._retried(attempt, note.operation)
 
-    def set_properties(self, properties: Mapping[str, str], note: CommitNote) -> int:
-        """Set table properties in one commit."""
+    def set_properties(
+        self, properties: Mapping[str, str] | Callable[[DeltaTable], Mapping[str, str]], note: CommitNote
+    ) -> int:
+        """Set table properties, given or made from the newest version, in one commit."""
 
         def attempt(table: DeltaTable) -> int | None:
-            table.alter.set_table_properties(
-                dict(properties),
-                raise_if_not_exists=False,
-                commit_properties=CommitProperties(custom_metadata=note.metadata(), max_commit_retries=0),
-            )
+            _set_properties(table, properties(table) if callable(properties) else properties, note)
             return table.version()
 
         return self._retried(attempt, note.operation)
+
+    def checkpoint(self) -> None:
+        """Sum up the log, so that the newest version opens quickly."""
+        with self._translated():
+            table = self.open()
+            table.create_checkpoint()
+        settling.sync_checkpoint(self.storage)
 
     def write_file(self, rows: pa.Table) -> AddAction:
         """Write ``rows`` as a new Parquet file; it is part of the table once its action is committed."""
@@ -345,7 +369,7 @@ class Table:
         pq.write_table(rows, buffer, compression="zstd", row_group_size=_ROW_GROUP, write_page_index=True)
         content = buffer.getvalue()
         path = f"part-{uuid.uuid4().hex}.parquet"
-        self.storage.write(content, path)
+        self.storage.write(content, path, durable=True)  # always: a table with a file cut short cannot be read at all
         statistics = json.dumps(column_statistics(rows))
         return AddAction(path, len(content), {}, _milliseconds(), True, statistics)
 
@@ -353,6 +377,10 @@ class Table:
         """The rows of one file of the table."""
         with parquet(self.storage, file.path) as opened:
             return opened.read(columns=columns, use_threads=self.storage.local)
+
+    def still_there(self, actions: Iterable[AddAction]) -> bool:
+        """Whether files that were written for an earlier attempt are there; they count as new then, for a vacuum."""
+        return all(self.storage.touch(action.path) for action in actions)
 
     @staticmethod
     def removal(file: TableFile) -> RemoveAction:
@@ -367,14 +395,21 @@ class Table:
         if last is None or last < ticket.version:
             return None
         sought = f"{ticket.app_id}:{ticket.version}"
-        return next((int(c["version"]) for c in table.history() if c.get(_NOTE + "ticket") == sought), None)
+        return next((int(c["version"]) for c in table.history() if c.get(MARK + "ticket") == sought), None)
 
-    def _retried(self, attempt: Callable[[DeltaTable], int | None], operation: str) -> int:
-        deadline = time.monotonic() + _PATIENCE_S
+    def _settle(self, version: int) -> None:
+        if self.durable:
+            settling.settle(self.storage, self.name, version)
+
+    def _retried(
+        self, attempt: Callable[[DeltaTable], int | None], operation: str, patience: float = _PATIENCE_S
+    ) -> int:
+        deadline = time.monotonic() + patience
         for tries in itertools.count():
             with self._translated():
                 try:
-                    version = attempt(self.open())
+                    with self.newest() as table:
+                        version = attempt(table)
                 except CommitFailedError as error:
                     if "No space left" in str(error):
                         raise
@@ -387,7 +422,16 @@ class Table:
                     wait = random.uniform(0, min(_LONGEST_WAIT_S, 0.005 * 2 ** min(tries, 7)))  # noqa: S311 - jitter
                     time.sleep(wait)
                     continue
+                except FileNotFoundError as error:
+                    # a vacuum with a short grace took a file of the version that was planned on: there is a newer one
+                    if tries >= _LOST_FILES:
+                        raise StorageError(
+                            f"data set {self.name!r}: a file of the table is missing ({plain(error)}). "
+                            "Nothing was committed: restore it from a copy."
+                        ) from error
+                    continue
             if version is not None:
+                self._settle(version)
                 return version
         raise StorageError(
             f"data set {self.name!r}: {operation} did not finish."
@@ -409,7 +453,8 @@ class Table:
                         "Free space and run the command again; nothing was committed."
                     ) from error
                 raise StorageError(
-                    f"data set {self.name!r}: the table at {self.storage.url} failed: {plain(error)}"
+                    f"data set {self.name!r}: the table at {self.storage.url} failed: {plain(error).rstrip('.')}. "
+                    "Look at the storage there, and try again."
                 ) from error
 
 
@@ -429,18 +474,18 @@ def parquet(storage: Storage, *parts: str) -> Iterator[pq.ParquetFile]:
             yield file
 
 
-def pick_version(history: Sequence[Mapping[str, Any]], moment: datetime, name: str) -> int:
-    """The version that was the newest at ``moment`` (naive times are UTC)."""
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    wanted = moment.timestamp() * 1000
-    versions = [int(commit["version"]) for commit in history if commit["timestamp"] <= wanted]
-    if not versions:
-        first = datetime.fromtimestamp(history[0]["timestamp"] / 1000, UTC)
-        raise UnknownVersion(
-            f"data set {name!r} did not exist at {moment.isoformat()}; it was made at {first.isoformat()}."
-        )
-    return max(versions)
+def _expiry(table: DeltaTable) -> tuple[int, set[int]]:
+    """The version before which all are unreadable, and those that are not."""
+    mark = json.loads(table.metadata().configuration.get(_EXPIRED) or '{"before": 0, "kept": []}')
+    return int(mark["before"]), {int(version) for version in mark["kept"]}
+
+
+def _set_properties(table: DeltaTable, properties: Mapping[str, str], note: CommitNote) -> None:
+    table.alter.set_table_properties(
+        dict(properties),
+        raise_if_not_exists=False,
+        commit_properties=CommitProperties(custom_metadata=note.metadata(), max_commit_retries=0),
+    )
 
 
 def _milliseconds() -> int:

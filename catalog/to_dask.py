@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import groupby
+import math
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import dask
@@ -12,27 +14,17 @@ import polars as pl
 
 from sensorium.catalog import fragments
 from sensorium.catalog.fields import ArrayField
+from sensorium.catalog.payload import Payload, uniform_kind
 from sensorium.platform.errors import InvalidQuery
 from sensorium.platform.storage import Storage
 
 if TYPE_CHECKING:
     from sensorium.catalog.fragments import Reference
 
-__all__ = ["arrays", "uniform_shape"]
+__all__ = ["arrays"]
 
 #: payload of one task
 _TASK_BYTES = 64 << 20
-
-
-def uniform_shape(rows: pl.DataFrame, field: str) -> tuple[tuple[int, ...], np.dtype] | None:
-    """Shape and dtype that all samples share in ``field``; None where they differ or one has none."""
-    column = rows[field]
-    if column.null_count() or rows.is_empty():
-        return None
-    kinds = column.struct.unnest().select("shape", "dtype").unique()
-    if kinds.height != 1:
-        return None
-    return tuple(kinds["shape"][0]), np.dtype(kinds["dtype"][0])
 
 
 def arrays(storage: Storage, field: ArrayField, rows: pl.DataFrame) -> da.Array | list[da.Array]:
@@ -48,22 +40,28 @@ def arrays(storage: Storage, field: ArrayField, rows: pl.DataFrame) -> da.Array 
             f"sample {missing!r} has no {field.name!r}, and {column.null_count() - 1} more have none. "
             f"Select those that have: {field.name} is not null."
         )
-    references: list[Reference] = column.to_list()
-    kind = uniform_shape(rows, field.name)
+    kind = uniform_kind(column)
     if kind is None:
         return [
             da.from_delayed(_read_one(storage, reference), shape=tuple(reference["shape"]), dtype=reference["dtype"])
-            for reference in references
+            for reference in column.to_list()
         ]
     shape, dtype = kind
-    per_task = max(1, _TASK_BYTES // max(1, references[0]["nbytes"]))
+    per_task = max(1, _TASK_BYTES // max(1, math.prod(shape) * dtype.itemsize))
+    places = column.struct.unnest().select(pl.struct("fragment", "array").rle_id().alias("run"))["run"]
     pieces = []
-    for _, members in groupby(references, key=lambda reference: (reference["fragment"], reference["array"])):
-        together = list(members)
-        for begin in range(0, len(together), per_task):
-            part = together[begin : begin + per_task]
-            pieces.append(da.from_delayed(_read_stack(storage, part), shape=(len(part), *shape), dtype=dtype))
+    for begin, end in _stretches(places.to_numpy(), per_task):
+        part = column.slice(begin, end - begin)
+        pieces.append(da.from_delayed(_read_stack(storage, part), shape=(end - begin, *shape), dtype=dtype))
     return da.concatenate(pieces)
+
+
+def _stretches(runs: np.ndarray, longest: int) -> Iterator[tuple[int, int]]:
+    """Begin and end of stretches of one fragment, none longer than ``longest``."""
+    edges = [0, *(np.flatnonzero(np.diff(runs)) + 1).tolist(), len(runs)]
+    for first, last in pairwise(edges):
+        for begin in range(first, last, longest):
+            yield begin, min(begin + longest, last)
 
 
 @dask.delayed(pure=True, traverse=False)  # type: ignore[untyped-decorator]
@@ -72,5 +70,5 @@ def _read_one(storage: Storage, reference: Reference) -> np.ndarray:
 
 
 @dask.delayed(pure=True, traverse=False)  # type: ignore[untyped-decorator]
-def _read_stack(storage: Storage, references: list[Reference]) -> np.ndarray:
-    return np.stack(fragments.read_many(storage, references))
+def _read_stack(storage: Storage, references: pl.Series) -> np.ndarray:
+    return np.asarray(Payload(storage, references).batch(range(len(references)), check=True))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import polars as pl
@@ -18,11 +18,13 @@ from ray.data import Datasink
 from ray.data.block import BlockAccessor
 
 from sensorium.catalog import fragments
+from sensorium.catalog.columns import CheckedColumns, check_columns
 from sensorium.catalog.declaration import Declaration
 from sensorium.catalog.fields import Field
+from sensorium.catalog.payload import Payload
 from sensorium.catalog.table import CommitNote, Table
 from sensorium.catalog.validation import check_sample
-from sensorium.catalog.writing import Existing, append_rows, payload_rows
+from sensorium.catalog.writing import Existing, append_rows, payload_columns, payload_rows
 from sensorium.platform.errors import DuplicateSample, ours
 from sensorium.platform.storage import Storage
 
@@ -37,7 +39,7 @@ _BATCH_BYTES = 64 << 20
 _BATCH = 256
 
 
-def dataset(selection: Selection, storage: Storage, batch: int) -> Any:
+def dataset(selection: Selection, storage: Storage, batch: int, *, check: bool) -> Any:
     """A ``ray.data.Dataset`` with one row per sample.
 
     Array fields are tensors, of varying shape where samples differ. Without an explicit order, samples come in the order
@@ -53,7 +55,9 @@ def dataset(selection: Selection, storage: Storage, batch: int) -> Any:
     cores = max(1, int(ray.cluster_resources().get("CPU", 1))) if ray.is_initialized() else 1
     blocks = max(1, min(len(groups), max(2 * cores, math.ceil(total / _BLOCK_BYTES))))
     source = ray.data.from_items([{"rows": group} for group in groups], override_num_blocks=blocks)
-    return source.map_batches(_Read(storage, arrays), batch_size=1, batch_format="pyarrow", zero_copy_batch=True)
+    return source.map_batches(
+        _Read(storage, arrays, check=check), batch_size=1, batch_format="pyarrow", zero_copy_batch=True
+    )
 
 
 def packed(selection: Selection, batch: int) -> list[bytes]:
@@ -81,8 +85,8 @@ def read_packed(storage: Storage, arrays: Sequence[str], part: bytes) -> dict[st
 class _Read:
     """Turns packed rows into samples, in a worker."""
 
-    def __init__(self, storage: Storage, arrays: list[str]) -> None:
-        self._storage, self._arrays = storage, arrays
+    def __init__(self, storage: Storage, arrays: list[str], *, check: bool) -> None:
+        self._storage, self._arrays, self._check = storage, arrays, check
 
     def __call__(self, batch: pa.Table) -> Iterator[dict[str, Any]]:
         for packed in batch.column("rows"):
@@ -90,7 +94,9 @@ class _Read:
             columns: dict[str, Any] = {}
             for name in rows.column_names:
                 if name in self._arrays:
-                    columns[name] = _stacked(fragments.read_present(self._storage, rows.column(name).to_pylist()))
+                    references = cast("pl.Series", pl.from_arrow(rows.column(name)))
+                    found = Payload(self._storage, references).batch(range(rows.num_rows), check=self._check)
+                    columns[name] = found if isinstance(found, np.ndarray) else _stacked(found)
                 else:
                     columns[name] = rows.column(name).combine_chunks()
             yield {name: _ray_column(column) for name, column in columns.items()}
@@ -137,10 +143,17 @@ class SampleSink(Datasink[tuple[list[pa.Table], dict[str, Field]]]):  # type: ig
     """
 
     def __init__(
-        self, storage: Storage, declaration: Declaration, note: CommitNote, *, existing: Existing, open_to_new: bool
+        self,
+        storage: Storage,
+        declaration: Declaration,
+        note: CommitNote,
+        *,
+        existing: Existing,
+        open_to_new: bool,
+        durable: bool = True,
     ) -> None:
         self._storage, self._declaration, self._note = storage, declaration, note
-        self._existing, self._open_to_new = existing, open_to_new
+        self._existing, self._open_to_new, self._durable = existing, open_to_new, durable
         self.version: int | None = None
 
     def write(self, blocks: Iterable[Any], ctx: Any) -> tuple[list[pa.Table], dict[str, Field]]:  # noqa: ARG002
@@ -150,6 +163,11 @@ class SampleSink(Datasink[tuple[list[pa.Table], dict[str, Field]]]):  # type: ig
         pending = []
         size = 0
         for block in blocks:
+            columns = BlockAccessor.for_block(block).to_numpy()
+            together = check_columns(self._declaration, columns, open_to_new=self._open_to_new) if columns else None
+            if together is not None:
+                self._write_columns(together, tables, declared)
+                continue
             for row in BlockAccessor.for_block(block).iter_rows(public_row_format=True):
                 sample = check_sample(self._declaration, row, open_to_new=self._open_to_new)
                 pending.append(sample)
@@ -161,8 +179,18 @@ class SampleSink(Datasink[tuple[list[pa.Table], dict[str, Field]]]):  # type: ig
             self._write_batch(pending, tables, declared)
         return tables, declared
 
+    def _write_columns(self, checked: CheckedColumns, tables: list[pa.Table], declared: dict[str, Field]) -> None:
+        each = sum(stack[0].nbytes for stack in checked.arrays.values())
+        step = max(1, _BATCH_BYTES // max(1, each))
+        for begin in range(0, len(checked.ids), step):
+            part = checked.part(slice(begin, begin + step))
+            rows, found = payload_columns(self._storage, self._declaration, part, durable=self._durable)
+            tables.append(rows)
+            for name, field in found.items():
+                declared.setdefault(name, field)
+
     def _write_batch(self, pending: list[Any], tables: list[pa.Table], declared: dict[str, Field]) -> None:
-        rows, found = payload_rows(self._storage, self._declaration, pending)
+        rows, found = payload_rows(self._storage, self._declaration, pending, durable=self._durable)
         tables.append(rows)
         for name, field in found.items():
             declared.setdefault(name, field)
@@ -175,7 +203,7 @@ class SampleSink(Datasink[tuple[list[pa.Table], dict[str, Field]]]):  # type: ig
         empty = pa.table({"id": pa.array([], pa.string())})
         rows = pa.concat_tables(tables, promote_options="permissive") if tables else empty
         _refuse_repeats(rows, self._declaration.name)
-        table = Table(self._storage.below("samples"), self._declaration.name)
+        table = Table(self._storage.below("samples"), self._declaration.name, durable=self._durable)
         self.version = append_rows(table, rows, declared, self._note, self._existing).version
 
 

@@ -30,7 +30,7 @@ def dataset(selection: Selection, storage: Storage) -> xr.Dataset:
     for name in selection.fields:
         field = declaration.fields.get(name)
         if isinstance(field, ArrayField):
-            kind = to_dask.uniform_shape(rows, name)
+            kind = selection.kind(name)
             if kind is None:
                 raise InvalidQuery(
                     f"data set {selection.name!r}, field {name!r}: samples have different shapes (or none), which xarray "

@@ -5,9 +5,10 @@ Whatever is wrong is told as data set, sample, field, value and remedy. Behind t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +18,21 @@ from sensorium.catalog.fields import ArrayField, Field, ScalarField, check_name,
 from sensorium.catalog.modality import Violation
 from sensorium.platform.errors import InvalidSample, UnknownField, close_matches
 
-__all__ = ["CheckedSample", "check_sample", "merge_found"]
+__all__ = [
+    "LONGEST_ID",
+    "Brought",
+    "CheckedSample",
+    "array_problem",
+    "check_between",
+    "check_sample",
+    "discover",
+    "is_held",
+    "merge_found",
+    "value_problem",
+]
 
-_LONGEST_ID = 1024
+LONGEST_ID = 1024
+_TEXT, _WHOLE, _REAL = pa.string(), pa.int64(), pa.float64()
 
 
 @dataclass(frozen=True)
@@ -39,6 +52,21 @@ class CheckedSample:
     found: dict[str, Field]
 
 
+class Brought(Protocol):
+    """Samples that may have brought fields.
+
+    Attributes:
+        id: of one of them.
+        found: declarations that were made up for fields nobody declared.
+    """
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def found(self) -> dict[str, Field]: ...
+
+
 def check_sample(
     declaration: Declaration, sample: Mapping[str, Any], *, partial: bool = False, open_to_new: bool = True
 ) -> CheckedSample:
@@ -55,9 +83,9 @@ def check_sample(
         UnknownField: a field that is not declared, with close matches.
     """
     identifier = sample.get("id")
-    if not isinstance(identifier, str) or not identifier or len(identifier) > _LONGEST_ID:
+    if not isinstance(identifier, str) or not identifier or len(identifier) > LONGEST_ID:
         raise InvalidSample(
-            f"data set {declaration.name!r}: every sample needs an 'id', a text of 1 to {_LONGEST_ID} characters; "
+            f"data set {declaration.name!r}: every sample needs an 'id', a text of 1 to {LONGEST_ID} characters; "
             f"got {identifier!r:.80}."
         )
     arrays: dict[str, np.ndarray] = {}
@@ -68,25 +96,25 @@ def check_sample(
             continue
         field = declaration.known(name)
         if field is None:
-            field = _discover(declaration, identifier, name, value, open_to_new=open_to_new)
+            field = discover(declaration, identifier, name, value, open_to_new=open_to_new)
             found[name] = field
         if isinstance(field, ArrayField):
             arrays[name] = _check_array(declaration, identifier, field, value)
         else:
             scalars[name] = _check_scalar(declaration, identifier, field, value)
-    violations = list(_check_between(declaration, arrays, scalars, partial=partial))
+    violations = list(check_between(declaration, arrays, scalars, partial=partial))
     if violations:
         raise _error(declaration, identifier, *violations[0])
     return CheckedSample(identifier, arrays, scalars, found)
 
 
-def merge_found(known: dict[str, Field], name: str, sample: CheckedSample) -> None:
+def merge_found(known: dict[str, Field], name: str, sample: Brought) -> None:
     """Take the fields that ``sample`` brought into ``known``; whole and broken numbers become broken ones.
 
     Args:
         known: what earlier samples brought; changed in place.
         name: of the data set, for the message.
-        sample: a checked sample.
+        sample: a checked sample, or several.
 
     Raises:
         InvalidSample: a field is of another kind here than in an earlier sample.
@@ -123,7 +151,7 @@ def _error(declaration: Declaration, identifier: str, field: str, problem: str, 
     return InvalidSample(f"data set {declaration.name!r}, sample {identifier!r}, field {field!r}: {problem}. {remedy}.")
 
 
-def _discover(declaration: Declaration, identifier: str, name: Any, value: Any, *, open_to_new: bool) -> Field:
+def discover(declaration: Declaration, identifier: str, name: Any, value: Any, *, open_to_new: bool) -> Field:
     """A declaration for a field that nobody declared, made from its first value."""
     known = {*declaration.fields, *(field.name for field in declaration.modality.fields)}
     if not open_to_new:
@@ -165,17 +193,21 @@ def _plain(value: Any) -> Any:
 
 def _check_array(declaration: Declaration, identifier: str, field: ArrayField, value: Any) -> np.ndarray:
     array = np.asarray(value)
-    problem = _array_problem(field, array)
+    problem = array_problem(field, array)
     if problem is not None:
         raise _error(declaration, identifier, field.name, *problem)
-    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+    return array if _is_plain(array) else np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
 
 
-def _array_problem(field: ArrayField, array: np.ndarray) -> tuple[str, str] | None:
+def _is_plain(array: np.ndarray) -> bool:
+    return type(array) is np.ndarray and array.flags.c_contiguous and array.dtype.isnative
+
+
+def array_problem(field: ArrayField, array: np.ndarray) -> tuple[str, str] | None:
     """What is wrong with an array on its own, and the remedy."""
     if not is_storable(array.dtype.kind):
         return f"has dtype {array.dtype}", "Give an array of numbers or booleans"
-    if field.dtypes and array.dtype.newbyteorder("=").name not in field.dtypes:
+    if field.dtypes and _dtype_name(array.dtype) not in field.dtypes:
         return f"has dtype {array.dtype}", f"Convert it to one of: {', '.join(field.dtypes)}"
     layouts = field.layouts
     if array.ndim == 0 or (layouts and array.ndim not in {len(layout) for layout in layouts}):
@@ -187,10 +219,15 @@ def _array_problem(field: ArrayField, array: np.ndarray) -> tuple[str, str] | No
         allowed = field.sizes.get(axis)
         if allowed and length not in allowed:
             return f"has {length} along {axis} (shape {list(array.shape)})", f"{axis} must be {_either(allowed)}"
-    return _value_problem(field, array)
+    return value_problem(field, array)
 
 
-def _value_problem(field: ArrayField, array: np.ndarray) -> tuple[str, str] | None:
+@functools.lru_cache(maxsize=64)
+def _dtype_name(dtype: np.dtype[Any]) -> str:
+    return dtype.newbyteorder("=").name
+
+
+def value_problem(field: ArrayField, array: np.ndarray) -> tuple[str, str] | None:
     if field.finite and array.dtype.kind in "fc":
         bad = ~np.isfinite(array)
         count = int(np.count_nonzero(bad))
@@ -208,8 +245,22 @@ def _value_problem(field: ArrayField, array: np.ndarray) -> tuple[str, str] | No
     return None
 
 
+def is_held(field: ScalarField, plain: Any) -> bool:
+    """Whether a value is, without a doubt, of the field's type and range; a comparison with NaN leaves it in doubt."""
+    low, high = field.minimum, field.maximum
+    if type(plain) is str:
+        return bool(field.type == _TEXT) and plain.isascii() and low is None and high is None
+    if type(plain) is int:
+        held = bool(field.type == _WHOLE) and -(1 << 63) <= plain < 1 << 63
+    else:
+        held = type(plain) is float and bool(field.type == _REAL)
+    return held and (low is None or plain >= low) and (high is None or plain <= high)
+
+
 def _check_scalar(declaration: Declaration, identifier: str, field: ScalarField, value: Any) -> Any:
     plain = _plain(value)
+    if is_held(field, plain):
+        return plain  # the usual case, without a detour over Arrow
     kind = storable_type(field.type) or field.type
     try:
         pa.array([plain], type=kind)
@@ -237,7 +288,7 @@ def _check_scalar(declaration: Declaration, identifier: str, field: ScalarField,
     return plain
 
 
-def _check_between(
+def check_between(
     declaration: Declaration, arrays: Mapping[str, np.ndarray], scalars: Mapping[str, Any], *, partial: bool
 ) -> Iterator[Violation]:
     """Rules that need the whole sample: what is required, axes that fields share, and the modality's own."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, cast
@@ -16,14 +15,28 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from sensorium.catalog import fragments, quarantine, rules
+from sensorium.catalog.columns import CheckedColumns, check_columns, samples_of
 from sensorium.catalog.declaration import Declaration
+from sensorium.catalog.dedupe import Known
 from sensorium.catalog.fields import REFERENCE_TYPE, ArrayField, Field, ScalarField, storable_type
-from sensorium.catalog.table import Change, CommitNote, Table, TableFile
+from sensorium.catalog.references import fragments_in, keep_payload
+from sensorium.catalog.rows import aligned, find_ids, plain_type
+from sensorium.catalog.table import Change, CommitNote, Table
+from sensorium.catalog.upkeep import tidy
 from sensorium.catalog.validation import CheckedSample, check_sample, merge_found
 from sensorium.platform.errors import DuplicateSample, InvalidSample, InvalidSetting, UserError
 from sensorium.platform.storage import Storage
 
-__all__ = ["Appended", "Existing", "Writer", "against_rule", "append_rows", "find_ids", "payload_rows"]
+__all__ = [
+    "Appended",
+    "Existing",
+    "Writer",
+    "against_rule",
+    "append_rows",
+    "find_ids",
+    "payload_columns",
+    "payload_rows",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -32,14 +45,24 @@ Existing = Literal["error", "skip"]
 
 #: payload held in memory before it is written, whatever the batch size
 _BUFFER_BYTES = 64 << 20
-#: id columns of so many immutable files are kept, so that a writer does not read them again for each commit
-_KEPT_ID_COLUMNS = 256
 
 
 def payload_rows(
-    storage: Storage, declaration: Declaration, samples: list[CheckedSample]
+    storage: Storage,
+    declaration: Declaration,
+    samples: list[CheckedSample],
+    *,
+    durable: bool = True,
+    known: Known | None = None,
 ) -> tuple[pa.Table, dict[str, Field]]:
     """Write the arrays of checked samples as one fragment; not yet visible to anyone.
+
+    Args:
+        storage: folder of the data set.
+        declaration: of the data set.
+        samples: to be written.
+        durable: return only when the payload would be there after a loss of power.
+        known: what need not be written again.
 
     Returns:
         The rows to commit, and the declarations of all fields in them.
@@ -50,7 +73,11 @@ def payload_rows(
     names = dict.fromkeys(name for sample in samples for name in (*sample.arrays, *sample.scalars))
     declared = {name: declaration.known(name) or found[name] for name in names}
     arrays = {name: field for name, field in declared.items() if isinstance(field, ArrayField)}
-    references = fragments.write(storage, [sample.arrays for sample in samples], arrays)
+    batch = [sample.arrays for sample in samples]
+    if known is not None:
+        references = known.write(batch, arrays, durable=durable)
+    else:
+        references = fragments.write(storage, batch, arrays, durable=durable)
     columns: dict[str, pa.Array] = {"id": pa.array([sample.id for sample in samples], pa.string())}
     for name, field in declared.items():
         if isinstance(field, ScalarField):
@@ -58,6 +85,22 @@ def payload_rows(
             columns[name] = pa.array([sample.scalars.get(name) for sample in samples], kind)
         else:
             columns[name] = pa.array([reference.get(name) for reference in references], REFERENCE_TYPE)
+    return pa.table(columns), declared
+
+
+def payload_columns(
+    storage: Storage, declaration: Declaration, checked: CheckedColumns, *, durable: bool = True
+) -> tuple[pa.Table, dict[str, Field]]:
+    """As :func:`payload_rows`, of samples that come as columns."""
+    declared = {name: declaration.known(name) or checked.found[name] for name in (*checked.arrays, *checked.scalars)}
+    arrays = {name: field for name, field in declared.items() if isinstance(field, ArrayField)}
+    columns: dict[str, pa.Array] = {"id": pa.array(checked.ids, pa.string())}
+    if arrays:
+        columns |= fragments.write_stacks(storage, checked.arrays, arrays, durable=durable)
+    for name, values in checked.scalars.items():
+        field = declared[name]
+        kind = field.type if isinstance(field, ScalarField) else None
+        columns[name] = pa.array(values, None if kind is None else storable_type(kind) or kind)
     return pa.table(columns), declared
 
 
@@ -76,6 +119,7 @@ def append_rows(
     existing: Existing = "error",
     *,
     ruled: bool = True,
+    known: Known | None = None,
 ) -> Appended:
     """Commit rows whose payload is written: the one way in which samples become visible.
 
@@ -88,6 +132,7 @@ def append_rows(
         note: for the history.
         existing: raise for ids that are there already, or leave those rows out.
         ruled: whether the data set's rules are asked.
+        known: by which payload was shared that was there; looked up again in the version that the rows are added to.
 
     Raises:
         DuplicateSample: an id is there already; nothing was committed.
@@ -114,6 +159,8 @@ def append_rows(
             wanted = wanted.filter(pc.invert(pc.is_in(wanted.column("id"), pa.array(sorted(present)))))
         if present and wanted.num_rows == 0:
             return None
+        if known is not None:
+            wanted = aligned(known.settled(snapshot, wanted), wanted.schema, table.name)
         told = note
         if ruled:
             wanted, told = _judged(table, snapshot, wanted, note)
@@ -123,13 +170,16 @@ def append_rows(
             return Change(note=counted) if note.key else None
         if new:  # Delta itself writes the rows that widen the table, so that both happen in one commit
             kept = [schema.field(name) for name in wanted.column_names if name in schema.names]
-            plain = [column.with_type(_plain_type(column.type)) for column in (*kept, *new)]
+            plain = [column.with_type(plain_type(column.type)) for column in (*kept, *new)]
             return Change(widening=wanted.cast(pa.schema(plain)), note=counted)
-        if not cached or not cached[0][0].equals(wanted):
+        keep_payload(table.storage.above(), table.name, fragments_in(wanted))
+        if not cached or not cached[0][0].equals(wanted) or not table.still_there([cached[0][1]]):
             cached[:] = [(wanted, table.write_file(wanted))]
         return Change(add=[cached[0][1]], note=counted)
 
-    return Appended(table.commit(plan, note), added)
+    version = table.commit(plan, note)
+    tidy(table, version)
+    return Appended(version, added)
 
 
 def _judged(table: Table, snapshot: DeltaTable, rows: pa.Table, note: CommitNote) -> tuple[pa.Table, CommitNote]:
@@ -178,49 +228,6 @@ def already_there(name: str, ids: set[str]) -> DuplicateSample:
     )
 
 
-def find_ids(table: Table, files: Iterable[TableFile], ids: pa.ChunkedArray | pa.Array) -> set[str]:
-    """Those of ``ids`` that are in ``files``; files whose range of ids cannot hold one are not opened."""
-    if len(ids) == 0:
-        return set()
-    bounds = pc.min_max(ids).as_py()
-    value_set = pa.array(ids.to_pylist(), pa.string())
-    found: set[str] = set()
-    for file in files:
-        if file.may_hold(bounds["min"], bounds["max"]):
-            column = _id_column(table.storage, table.name, file)
-            found.update(column.filter(pc.is_in(column, value_set)).to_pylist())
-    return found
-
-
-@functools.lru_cache(maxsize=_KEPT_ID_COLUMNS)
-def _id_column(storage: Storage, name: str, file: TableFile) -> pa.Array:
-    column = Table(storage, name).read_file(file, ["id"]).column("id").combine_chunks()
-    return column.cast(pa.string())
-
-
-def aligned(rows: pa.Table, schema: pa.Schema, name: str) -> pa.Table:
-    """``rows`` with exactly the columns and types of the table's schema."""
-    columns = []
-    for column in schema:
-        kind = _plain_type(column.type)
-        if column.name not in rows.column_names:
-            columns.append(pa.nulls(rows.num_rows, kind))
-            continue
-        try:
-            columns.append(rows.column(column.name).cast(kind))
-        except (pa.ArrowException, ValueError) as error:
-            raise InvalidSample(
-                f"data set {name!r}, field {column.name!r}: values of type {rows.column(column.name).type} cannot be stored "
-                f"as {kind} ({error}). Convert them, or use another field."
-            ) from error
-    return pa.table(dict(zip(schema.names, columns, strict=True)))
-
-
-def _plain_type(kind: pa.DataType) -> pa.DataType:
-    """The usual type for the view types that Delta's schema reports."""
-    return storable_type(kind) or kind
-
-
 class Writer:
     """A streaming append with bounded memory; use it in a ``with`` statement.
 
@@ -239,6 +246,7 @@ class Writer:
         commit: Literal["batch", "end"] = "batch",
         existing: Existing = "error",
         evolve: bool = False,
+        dedupe: bool = False,
         note: CommitNote | None = None,
     ) -> None:
         if batch < 1:
@@ -250,9 +258,11 @@ class Writer:
         self._note = note or CommitNote("append")
         if self._note.key and commit == "batch":
             raise InvalidSetting("an idempotency key names one commit: use commit='end' with it.")
-        snapshot = table.open()
-        self._declaration = table.declaration(snapshot)
-        self._files = table.files(snapshot)
+        with table.newest() as snapshot:
+            self._declaration = table.declaration(snapshot)
+            self._files = table.files(snapshot)
+            self.version = int(snapshot.version())
+        self._known = Known(storage, table) if dedupe else None
         self._empty = not self._files
         self._seen: set[str] = set()
         self._pending: list[CheckedSample] = []
@@ -260,7 +270,6 @@ class Writer:
         self._rows: list[pa.Table] = []
         self._declared: dict[str, Field] = {}
         self._found: dict[str, Field] = {}
-        self.version = int(snapshot.version())
         self.added = 0
 
     def add(self, sample: Mapping[str, Any]) -> None:
@@ -281,19 +290,63 @@ class Writer:
         if len(self._pending) >= self._batch or self._pending_bytes >= _BUFFER_BYTES:
             self._flush()
 
+    def add_columns(self, columns: Mapping[str, Any]) -> None:
+        """Take in many samples by column: ``id``, arrays stacked [n, ...], and n values of every other field.
+
+        They are checked, and written, all at once; where that cannot be (shapes differ, something is wrong, payload is
+        shared) it is as if each were added.
+
+        Raises:
+            InvalidSample, UnknownField: as of :meth:`add`; columns that differ in length.
+        """
+        checked = check_columns(self._declaration, columns, open_to_new=self._evolve or self._empty)
+        if checked is None or self._known is not None:
+            for sample in samples_of(self._table.name, columns):
+                self.add(sample)
+            return
+        self._flush()
+        repeated = self._seen.intersection(checked.ids)
+        if repeated:
+            raise DuplicateSample(
+                f"data set {self._table.name!r}: sample {min(repeated)!r} is added twice. Every id must be unique."
+            )
+        merge_found(self._found, self._table.name, checked)
+        self._seen.update(checked.ids)
+        each = sum(stack[0].nbytes for stack in checked.arrays.values())
+        step = max(1, _BUFFER_BYTES // max(1, each))
+        step = min(step, self._batch) if self._commit == "batch" else step
+        for begin in range(0, len(checked.ids), step):
+            self._flush_columns(checked.part(slice(begin, begin + step)))
+
+    def _flush_columns(self, checked: CheckedColumns) -> None:
+        present = self._present(checked.ids)
+        if present:
+            checked = checked.part([place for place, one in enumerate(checked.ids) if one not in present])
+        if checked.ids:
+            self._take(*payload_columns(self._storage, self._declaration, checked, durable=self._table.durable))
+
     def _flush(self) -> None:
         if not self._pending:
             return
-        ids = pa.array([sample.id for sample in self._pending])
-        # before payload is written, so that a mistake leaves no orphan; the commit looks again, at what is there then
-        present = find_ids(self._table, self._files, ids)
-        if present and self._existing == "error":
-            raise already_there(self._table.name, present)
+        present = self._present([sample.id for sample in self._pending])
         samples = [sample for sample in self._pending if sample.id not in present]
         self._pending, self._pending_bytes = [], 0
-        if not samples:
-            return
-        rows, declared = payload_rows(self._storage, self._declaration, samples)
+        if samples:
+            durable = self._table.durable
+            self._take(*payload_rows(self._storage, self._declaration, samples, durable=durable, known=self._known))
+
+    def _present(self, ids: Sequence[str]) -> set[str]:
+        """Which samples are there already; before payload is written, so that a mistake leaves no orphan.
+
+        The commit looks again, at what is there then.
+        """
+        present = find_ids(self._table, self._files, pa.array(ids, pa.string()))
+        if present and self._existing == "error":
+            raise already_there(self._table.name, present)
+        return present
+
+    def _take(self, rows: pa.Table, declared: Mapping[str, Field]) -> None:
+        """Rows whose payload is written."""
         self._declared |= declared
         self._rows.append(rows)
         if self._commit == "batch":
@@ -309,7 +362,9 @@ class Writer:
                 f"data set {self._table.name!r}: a field has values of different types in different samples ({error}). "
                 "Give all samples the same type."
             ) from error
-        self.version, added = append_rows(self._table, rows, self._declared, self._note, self._existing)
+        self.version, added = append_rows(
+            self._table, rows, self._declared, self._note, self._existing, known=self._known
+        )
         self.added += added
         self._rows = []
         if self._found:  # is declared now

@@ -25,12 +25,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from sensorium.platform.errors import InvalidSetting, MissingCredentials, MissingDependency, StorageError
+from sensorium.platform.errors import (
+    InvalidSetting,
+    MissingCredentials,
+    MissingDependency,
+    SensoriumError,
+    StorageError,
+)
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
 
-__all__ = ["Storage", "plain"]
+__all__ = ["Entry", "Storage", "plain"]
 
 #: protocol -> the extra that brings its fsspec driver
 _EXTRA = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
@@ -52,6 +58,24 @@ _ACCESS_ERRORS = (
     "DefaultCredentialsError",
     "HttpError",
 )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file or folder in a listing.
+
+    Attributes:
+        name: without the folders above.
+        folder: whether it is one.
+        size: bytes of a file.
+        modified: seconds since 1970; infinite where the store does not say, as for folders of an object store. That of a
+            folder is when something was last put directly into it.
+    """
+
+    name: str
+    folder: bool
+    size: int
+    modified: float
 
 
 @dataclass(frozen=True)
@@ -162,21 +186,60 @@ class Storage:
             content: bytes = self.fs.cat_file(self.at_path(*parts))
             return content
 
-    def write(self, content: bytes, *parts: str) -> None:
-        """Write a whole file; on a local disk it is complete or not there under its name."""
+    def write(self, content: bytes, *parts: str, durable: bool = False) -> None:
+        """Write a whole file; on a local disk it is complete or not there under its name.
+
+        ``durable``: on a local disk, return only when it would be there after a loss of power too. An object store does not
+        answer before.
+        """
         path = self.at_path(*parts)
         with self.translated(*parts):
-            self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
             if not self.local:
+                self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
                 self.fs.pipe_file(path, content)
                 return
+            made = _make_folder(Path(path).parent)
             partial = Path(f"{path}.part{os.getpid()}-{threading.get_ident()}")
             try:
-                partial.write_bytes(content)
+                with partial.open("wb") as file:
+                    file.write(content)
+                    if durable:
+                        file.flush()
+                        os.fsync(file.fileno())
                 partial.replace(path)
             except OSError:
-                partial.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # the first error is the one to tell of
+                    partial.unlink(missing_ok=True)
                 raise
+            if durable:
+                for folder in (Path(path).parent, *(folder.parent for folder in made)):
+                    _sync(folder)
+
+    def sync(self, *parts: str) -> None:
+        """Return only when a file, or a folder with all that is in it, would be there after a loss of power.
+
+        The folders above are not looked at. Nothing is done on an object store, which does not answer before.
+        """
+        if not self.local:
+            return
+        path = Path(self.at_path(*parts))
+        with self.translated(*parts):
+            if path.is_dir():
+                for folder, _, files in os.walk(path, topdown=False, onerror=_raised):
+                    for name in files:
+                        _sync(Path(folder, name))
+                    _sync(Path(folder))
+            else:
+                _sync(path)
+
+    def sync_names(self, *parts: str, levels: int = 1) -> None:
+        """Return only when the folder ``parts``, and ``levels - 1`` folders above it, have their entries on disk."""
+        if not self.local:
+            return
+        path = Path(self.at_path(*parts))
+        with self.translated(*parts):
+            for folder in (path, *path.parents)[:levels]:
+                _sync(folder)
 
     def remove(self, *parts: str) -> None:
         """Remove a file or a folder with all that is in it; nothing if it is not there."""
@@ -187,6 +250,41 @@ class Storage:
         """Bytes of all files below ``parts``."""
         with self.translated(*parts):
             return int(self.fs.du(self.at_path(*parts)))
+
+    def touch(self, *parts: str) -> bool:
+        """Let a file count as written just now; False if it is not there. On an object store nothing is done."""
+        if not self.local:
+            return True
+        with self.translated(*parts):
+            try:
+                os.utime(self.at_path(*parts))
+            except FileNotFoundError:
+                return False
+            return True
+
+    def entries(self, *parts: str) -> list[Entry]:
+        """What is directly in the folder ``parts``, by name, from one listing; nothing where that is not there."""
+        with self.translated(*parts):
+            try:
+                found = self.fs.ls(self.at_path(*parts), detail=True, refresh=True)
+            except FileNotFoundError:
+                return []
+        entries = [
+            Entry(
+                name=one["name"].rstrip("/").rpartition("/")[2],
+                folder=one["type"] == "directory",
+                size=int(one.get("size") or 0),
+                modified=_modified(one),
+            )
+            for one in found
+        ]
+        return sorted(entries, key=lambda one: one.name)
+
+    def age(self, *parts: str) -> tuple[int, float]:
+        """:meth:`size` and :meth:`modified`, in one look."""
+        with self.translated(*parts):
+            entries = self.fs.find(self.at_path(*parts), detail=True).values()
+            return sum(int(entry["size"] or 0) for entry in entries), max(map(_modified, entries), default=0.0)
 
     def modified(self, *parts: str) -> float:
         """When the newest file below ``parts`` was written, seconds since 1970; 0 where there is none."""
@@ -200,7 +298,7 @@ class Storage:
         place = "/".join((self.url.rstrip("/"), *parts))
         try:
             yield
-        except FileNotFoundError:
+        except (SensoriumError, FileNotFoundError):
             raise
         except PermissionError as error:
             raise MissingCredentials(
@@ -276,6 +374,29 @@ def _modified(entry: Mapping[str, Any]) -> float:
         if isinstance(moment, datetime):
             return float(moment.timestamp())
     return float("inf")  # unknown age: never old enough to be removed
+
+
+def _make_folder(folder: Path) -> list[Path]:
+    """Make ``folder``; returns those that were not there, the innermost first."""
+    missing: list[Path] = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for one in reversed(missing):
+        one.mkdir(exist_ok=True)
+    return missing
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _raised(error: OSError) -> None:
+    raise error
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from typing import Any
 from sensorium.catalog.importer import Source, suffix
 from sensorium.catalog.importers._files import head, number, unreadable
 
-__all__ = ["MAX_BYTES", "Picture", "categories", "documents", "is_there", "merge", "pictures"]
+__all__ = ["MAX_BYTES", "Picture", "categories", "documents", "is_there", "merge", "pictures", "skeletons"]
 
 _log = logging.getLogger(__name__)
 
@@ -104,14 +104,58 @@ def _document(path: Path, source: Source) -> dict[str, Any] | None:
 
 
 def _without_repeats(documents: dict[Path, dict[str, Any]]) -> dict[Path, dict[str, Any]]:
-    """Leave out files of key points where other files have the same objects."""
+    """Where files of key points repeat the objects of others, their points go to these objects, and the files are left out."""
     points = [path for path, parts in documents.items() if any("keypoints" in entry for entry in parts["categories"])]
     others = [path for path, parts in documents.items() if path not in points and parts["categories"]]
     if not others:
         return documents
     for path in points:
-        _log.warning("%s: key points are left out; their objects come from %s", path, others[0])
+        named = {str(entry.get("id")): entry for entry in documents[path]["categories"]}
+        marked = {_key(entry): entry["keypoints"] for entry in documents[path]["annotations"] if "keypoints" in entry}
+        count = len(marked)
+        # ids count anew in each split, which files are called after
+        split = [other for other in others if other.stem.rpartition("_")[2] == path.stem.rpartition("_")[2]]
+        for other in split or others:
+            for entry in documents[other]["categories"]:
+                same = named.get(str(entry.get("id")), {})
+                entry.update({key: same[key] for key in ("keypoints", "skeleton") if key in same})
+            for entry in documents[other]["annotations"]:
+                if _key(entry) in marked:
+                    entry["keypoints"] = marked.pop(_key(entry))
+        if marked:
+            _log.warning("%s: %d of %d key points are of no object of other files; left out", path, len(marked), count)
     return {path: parts for path, parts in documents.items() if path not in points}
+
+
+def _key(entry: Mapping[str, Any]) -> tuple[str, str]:
+    """What the same object has in several files."""
+    return str(entry.get("image_id")), str(entry.get("id"))
+
+
+def skeletons(documents: Mapping[Path, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Category -> ``names`` of its key points, and its ``edges``, pairs of positions among them from 0.
+
+    Raises:
+        UnreadableFile: they are described otherwise, or in two ways.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for path, entry in ((path, entry) for path, parts in documents.items() for entry in parts["categories"]):
+        if "keypoints" not in entry:
+            continue
+        names, edges = entry["keypoints"], entry.get("skeleton") or []
+        good = isinstance(names, list) and all(isinstance(name, str) for name in names) and isinstance(edges, list)
+        if not good or not all(_is_edge(edge, len(names)) for edge in edges):
+            raise unreadable(path, f"category {entry.get('name')!r:.40} has key points of no known form", _EXPORT)
+        one = {"names": names, "edges": [[first - 1, second - 1] for first, second in edges]}
+        if found.setdefault(str(entry.get("name")), one) != one:
+            problem = f"category {entry.get('name')!r} has other key points here than elsewhere"
+            raise unreadable(path, problem, "Import the files into different data sets.")
+    return found
+
+
+def _is_edge(edge: Any, count: int) -> bool:
+    """Whether a skeleton's entry is two numbers of points, which COCO counts from 1."""
+    return isinstance(edge, list) and len(edge) == 2 and all(type(end) is int and 1 <= end <= count for end in edge)
 
 
 def categories(documents: Mapping[Path, Mapping[str, Any]]) -> list[list[Any]]:

@@ -26,18 +26,19 @@ Floats = npt.NDArray[np.float64]
 
 _MAX_BYTES = 1 << 31
 _AGAIN = "Export the model anew from COLMAP."
-#: COLMAP's numbers and names of the models that are read -> where fx, fy, cx, cy and k1, k2, p1, p2 are among the parameters
+#: COLMAP's numbers and names of the models that are read -> where fx, fy, cx, cy and k1, k2, p1, p2 are among the parameters;
+#: k1, k2, k3, k4 of the fisheye's
 _MODELS: dict[str, tuple[int, tuple[int, int, int, int], tuple[int | None, ...]]] = {
     "SIMPLE_PINHOLE": (3, (0, 0, 1, 2), (None, None, None, None)),
     "PINHOLE": (4, (0, 1, 2, 3), (None, None, None, None)),
     "SIMPLE_RADIAL": (4, (0, 0, 1, 2), (3, None, None, None)),
     "RADIAL": (5, (0, 0, 1, 2), (3, 4, None, None)),
     "OPENCV": (8, (0, 1, 2, 3), (4, 5, 6, 7)),
+    "OPENCV_FISHEYE": (8, (0, 1, 2, 3), (4, 5, 6, 7)),
 }
 #: further ones have distortions of other forms
 _NAMES = [
     *_MODELS,
-    "OPENCV_FISHEYE",
     "FULL_OPENCV",
     "FOV",
     "SIMPLE_RADIAL_FISHEYE",
@@ -53,13 +54,15 @@ class Camera:
     Attributes:
         width, height: of its pictures, pixels.
         matrix: [3, 3].
-        distortion: k1, k2, p1, p2, k3.
+        distortion: k1, k2, p1, p2, k3, or k1, k2, k3, k4, 0 of a fisheye.
+        fisheye: whether it is a fisheye of OpenCV's model.
     """
 
     width: int
     height: int
     matrix: Floats
     distortion: Floats
+    fisheye: bool
 
 
 @dataclass(frozen=True)
@@ -190,7 +193,7 @@ def _camera(path: Path, model: str, width: int, height: int, parameters: list[fl
     fx, fy, cx, cy = (parameters[place] for place in focal)
     matrix = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=np.float64)
     distortion = np.array([0.0 if place is None else parameters[place] for place in bent] + [0.0])
-    return Camera(width, height, matrix, distortion)
+    return Camera(width, height, matrix, distortion, model == "OPENCV_FISHEYE")
 
 
 def views(path: Path) -> list[View]:

@@ -10,7 +10,7 @@ import json
 import math
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,6 @@ from sensorium.catalog.fields import check_name
 from sensorium.catalog.importer import Item
 from sensorium.catalog.importers import audio_files, image_folder, videos
 from sensorium.catalog.importers._files import unreadable
-from sensorium.catalog.modality import Modality
-from sensorium.platform import plugins
 from sensorium.platform.errors import InvalidName, UnreadableFile
 
 __all__ = [
@@ -33,7 +31,6 @@ __all__ = [
     "check_whole",
     "decoded",
     "field_name",
-    "guessed",
     "kind_of",
     "kind_of_suffix",
     "main_field",
@@ -71,19 +68,6 @@ def kind_of(content: bytes) -> str:
     if start.startswith((b"fLaC", b"OggS", b"ID3", b"FORM", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2")):
         return "audio"
     return "video" if start[4:8] == b"ftyp" or start[:4] == b"\x1a\x45\xdf\xa3" else ""
-
-
-def guessed(names: Iterable[str]) -> list[str]:
-    """The modalities whose samples have these arrays; not those that are a special case of another."""
-    there = set(names)
-    if {"encoded", "frames"} & there:
-        return ["video"]
-    found = []
-    for one in plugins.load_all(modalities.GROUP, Modality).values():
-        required = {name for name, field in one.arrays.items() if field.required}
-        if required and required <= there and one.name != "panorama":
-            found.append(one.name)
-    return found
 
 
 def main_field(modality: str, kind: str) -> str:

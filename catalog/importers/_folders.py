@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from sensorium.catalog.importer import Source
 from sensorium.catalog.importers._files import places, stem, unreadable
 from sensorium.platform.errors import InvalidSetting
 
-__all__ = ["LABEL_OPTION", "MASK_OPTION", "Pairs", "from_folders", "kind", "pair"]
+__all__ = ["LABEL_OPTION", "MASK_OPTION", "Pairs", "from_folders", "is_mark", "kind", "pair"]
 
 _log = logging.getLogger(__name__)
 
@@ -89,6 +90,16 @@ def pair(source: Source, paths: Sequence[Path], ending: re.Pattern[str] | None =
     for path in orphans:
         _log.warning("%s: is a mask of no sample; left out", path)
     return result
+
+
+def is_mark(path: Path) -> bool:
+    """Whether a file lies in a folder of masks, and one of its name in the folder beside it or above it."""
+    if path.parent.name.lower() not in _MARKS:
+        return False
+    above = path.parent.parent
+    return (above / path.name).is_file() or any(
+        (above / name / path.name).is_file() for name in os.listdir(above) if name.lower() in _PLAIN
+    )
 
 
 def kind(path: Path) -> str:

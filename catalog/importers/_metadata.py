@@ -20,15 +20,17 @@ from sensorium.catalog.fields import ScalarField, check_name
 from sensorium.catalog.importer import Source
 from sensorium.catalog.importers import _tables
 from sensorium.catalog.importers._files import places, stem, unreadable
-from sensorium.catalog.importers._folders import from_folders
+from sensorium.catalog.importers._folders import LABEL_OPTION, from_folders
 from sensorium.platform.errors import InvalidName, InvalidSetting, close_matches
 
-__all__ = ["NAMES", "OPTIONS", "PATTERN_OPTION", "Known", "is_table", "known", "of_files"]
+__all__ = ["FILE_OPTIONS", "NAMES", "OPTIONS", "PATTERN_OPTION", "Known", "is_table", "known", "of_files"]
 
 _log = logging.getLogger(__name__)
 
 #: tables of metadata are called so, with the suffix of a table
 NAMES = ("metadata", "labels", "targets", "outcomes")
+#: the table of an export of ours, and the file that says that it is one
+_EXPORTED, _ABOUT = "samples.parquet", "dataset.json"
 #: columns that say which file a row is about, best first
 _KEYS = ("file", "file_name", "filename", "file_path", "filepath", "path", "id")
 
@@ -41,6 +43,8 @@ PATTERN_OPTION = {
     "pattern": "regular expression with named groups, searched in each file's place below the source; groups become "
     r"scalars, such as (?P<digit>\d)_(?P<speaker>\w+)_(?P<take>\d+)",
 }
+#: of importers whose samples are a file each
+FILE_OPTIONS = {**LABEL_OPTION, **PATTERN_OPTION, **OPTIONS}
 
 
 @dataclass
@@ -205,6 +209,8 @@ def _find(source: Source, folder: str) -> list[Path]:
             raise unreadable(root / named, "there is no such table of metadata", "Check the option metadata=.")
         return [] if folder else [root / named]
     candidates = [root / folder / f"{name}{end}" for name in NAMES for end in (".csv", ".tsv", ".parquet")]
+    if (root / folder / _ABOUT).is_file():
+        candidates.append(root / folder / _EXPORTED)
     return [path for path in candidates if path.is_file() and path != source.path]
 
 
@@ -251,8 +257,10 @@ def _read(path: Path, key: str, reserved: Collection[str]) -> _Table:
     names: dict[str, str] = {}
     types: dict[str, pa.DataType] = {}
     values: dict[str, list[Any]] = {}
+    # what the importer knows itself stands in the table of an export, too, and so may the id of an earlier one
+    exported, told = path.name == _EXPORTED, {*reserved, "metadata_id"}
     for column in columns:
-        if column in (key, ""):  # the unnamed column is a row index that some programs write
+        if column in (key, "") or (exported and column in told):  # the unnamed column is a row index of some programs
             continue
         name = _field_name(path, column, reserved)
         if name in names:
@@ -265,6 +273,8 @@ def _read(path: Path, key: str, reserved: Collection[str]) -> _Table:
     rows: dict[str, dict[str, Any]] = {}
     for index, cell in enumerate(frame[key].to_list()):
         text = "" if cell is None else str(cell).strip().replace("\\", "/").removeprefix("./")
+        if not text and exported:  # a sample without arrays has no file
+            continue
         if not text or text in rows:
             what = f"{text!r} is there twice" if text else "no name"
             raise unreadable(path, f"column {key!r}, row {frame[_tables.ROW][index]}: {what}", "Name every file once.")

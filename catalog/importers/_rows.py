@@ -19,7 +19,7 @@ import pyarrow as pa
 from sensorium.catalog import modality as modalities
 from sensorium.catalog.fields import ScalarField
 from sensorium.catalog.importer import Item, Source
-from sensorium.catalog.importers import _embedded
+from sensorium.catalog.importers import _embedded, _modalities
 from sensorium.catalog.importers._files import places, unreadable
 
 __all__ = [
@@ -117,7 +117,7 @@ def columns(
     if asked is None:
         alone = [kind for kind in kinds.values() if kind in _FILES]
         guessed = {*kinds, *shapes} | ({_FILES[alone[0]]} if len(alone) == 1 else set())
-        found = _embedded.guessed(guessed)
+        found = _modalities.guessed(guessed)
         if len(found) != 1:
             says = f"columns: {', '.join(schema.names)}"
             raise unreadable(source.path, f"which modality is it? ({says})", "Say modality=NAME.")

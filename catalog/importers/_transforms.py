@@ -25,6 +25,7 @@ Floats = npt.NDArray[np.float64]
 _MAX_BYTES = 1 << 28
 _MEND = "Mend the file, or export it anew."
 _DISTORTION = ("k1", "k2", "p1", "p2", "k3")
+_OF_FISHEYE = ("k1", "k2", "k3", "k4")
 _IMAGES = (".png", ".jpg", ".jpeg")
 
 
@@ -38,7 +39,8 @@ class Posed:
         size: width and height of the picture that the matrix is of, where they are said.
         matrix: intrinsics [3, 3]; where the size is not said, of the picture as it is.
         pose: [4, 4], camera to world.
-        distortion: k1, k2, p1, p2, k3.
+        distortion: k1, k2, p1, p2, k3, or k1, k2, k3, k4, 0 of a fisheye.
+        fisheye: whether it is a fisheye of OpenCV's model.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Posed:
     matrix: Floats
     pose: Floats
     distortion: Floats
+    fisheye: bool = False
 
 
 def is_transforms(path: Path) -> bool:
@@ -119,8 +122,10 @@ def _picture(path: Path, inside: Path, name: str) -> Path:
 
 
 def _posed(path: Path, where: str, said: Mapping[str, Any], name: str, picture: Path, size_of: Any) -> Posed:
-    if "FISHEYE" in str(said.get("camera_model", "")).upper() or said.get("is_fisheye"):
-        raise unreadable(path, f"{where}: is of a fisheye camera", "Undistort the pictures first.")
+    model = str(said.get("camera_model", "")).upper()
+    fisheye = model == "OPENCV_FISHEYE" or bool(said.get("is_fisheye"))
+    if "FISHEYE" in model and not fisheye:
+        raise unreadable(path, f"{where}: is of a camera of model {model:.40}", "Undistort the pictures first.")
     given = [_number(path, where, said, key) for key in ("w", "h")]
     size = (given[0], given[1]) if given[0] and given[1] else None
     width, height = size or size_of(picture)
@@ -132,10 +137,11 @@ def _posed(path: Path, where: str, said: Mapping[str, Any], name: str, picture: 
     matrix = np.array(
         [[fx, 0, width / 2 if cx is None else cx], [0, fy, height / 2 if cy is None else cy], [0, 0, 1]], np.float64
     )
-    distortion = np.array([_number(path, where, said, key) or 0.0 for key in _DISTORTION])
+    terms = [_number(path, where, said, key) or 0.0 for key in (_OF_FISHEYE if fisheye else _DISTORTION)]
+    distortion = np.array([*terms, 0.0][: len(_DISTORTION)])
     pose = _matrix(path, where, said.get("transform_matrix"))
     pose[:, 1:3] *= -1  # x right, y up, z backward -> x right, y down, z forward
-    return Posed(name, picture, size, matrix, pose, distortion)
+    return Posed(name, picture, size, matrix, pose, distortion, fisheye)
 
 
 def _number(path: Path, where: str, said: Mapping[str, Any], key: str) -> float | None:

@@ -7,13 +7,17 @@ scalars; lists where they have one axis and are no array field of the modality. 
 
 ``channels_first=yes``: arrays [C, H, W] of fields whose last axis counts channels or bands become [H, W, C].
 
-``rows=yes``: the first axis of every array counts samples, with ids ``file/0``, ``file/1`` …
+``rows=yes``: the first axis of every array counts samples, with ids ``file/0``, ``file/1`` … ``rows=together``: it counts the
+same samples in all ``.npy`` files of a folder, such as ``X.npy`` and ``y.npy``; each becomes the field of its name, or that
+an option gives it, and ids are ``0``, ``1`` … below the folder's place.
 
 Nothing is ever unpickled, and sizes are checked before anything is inflated; see :mod:`.npz`.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,10 +29,9 @@ import numpy.typing as npt
 from sensorium.catalog import modality as modalities
 from sensorium.catalog.fields import Field
 from sensorium.catalog.importer import Importer, Item, Source, suffix
-from sensorium.catalog.importers import _folders, _metadata, npz
-from sensorium.catalog.importers._files import identifiers, number, once, probe, unreadable, visible
+from sensorium.catalog.importers import _embedded, _metadata, _modalities, npz
+from sensorium.catalog.importers._files import identifiers, number, once, places, probe, unreadable, visible
 from sensorium.catalog.modality import Modality
-from sensorium.platform import plugins
 from sensorium.platform.errors import InvalidSetting
 
 __all__ = ["importer"]
@@ -41,24 +44,12 @@ _SAVE = "Save it anew with numpy.save or numpy.savez_compressed."
 _MAGIC = b"\x93NUMPY"
 
 
-def _modalities_of(names: set[str]) -> list[Modality]:
-    """Modalities whose required arrays are among ``names``."""
-    found = []
-    for one in plugins.load_all(modalities.GROUP, Modality).values():
-        required = {name for name, field in one.arrays.items() if field.required}
-        if required and required <= names:
-            found.append(one)
-    return found
-
-
 def _modality(source: Source) -> str:
     if "modality" in source.options:
         return modalities.get(source.options["modality"]).name
     first = next((path for path in visible(source, _SUFFIXES) if suffix(path) == ".npz"), None)
     names = {_renamed(source.options).get(name, name) for name in npz.members(first)} if first is not None else set()
-    found = _modalities_of(names)
-    # an image field is one of panoramas, too: those have to be asked for
-    plain = [one.name for one in found if one.name != "panorama"]
+    plain = _modalities.guessed(names)
     if len(plain) != 1:
         says = f"they hold {', '.join(sorted(names))}" if names else "bare arrays do not say"
         raise unreadable(source.path, f"which modality is it? ({says})", "Say modality=NAME.")
@@ -77,7 +68,7 @@ def _matches(source: Source) -> float:
 
 
 def _names_a_modality(path: Path) -> float:
-    return 0.8 * bool(_modalities_of(set(npz.members(path))))
+    return 0.8 * bool(_modalities.guessed(npz.members(path)))
 
 
 def _is_array_file(path: Path) -> bool:
@@ -96,19 +87,40 @@ def _known(source: Source) -> _metadata.Known:
 def _plan(source: Source) -> Iterator[Item]:
     main = _modality(source)
     scalars = _known(source).rows
+    mode = _choice(source.options, "rows", ("no", "yes", "together"))
+    if mode == "together":
+        yield from _together(source, main, scalars)
+        return
     for path, name in identifiers(source, scalars).items():
-        if not _yes(source.options, "rows"):
+        if mode == "no":
             yield Item(name, (path,), scalars[path], {"modality": main})
             continue
         for row in range(_row_count(path)):
             yield Item(f"{name}/{row}", (path,), scalars[path], {"modality": main, "row": row})
 
 
-def _yes(options: Mapping[str, str], key: str) -> bool:
-    text = options.get(key, "no")
-    if text not in ("yes", "no"):
-        raise InvalidSetting(f"{key} must be yes or no; got {text!r}.")
-    return text == "yes"
+def _together(source: Source, main: str, scalars: Mapping[Path, Mapping[str, Any]]) -> Iterator[Item]:
+    """A sample for each row of the files of a folder, which all have as many."""
+    for folder, found in itertools.groupby(sorted(scalars), key=lambda path: path.parent):
+        paths = tuple(found)
+        counts = {path.name: _row_count(path) for path in paths}
+        if len(set(counts.values())) > 1:
+            told = ", ".join(f"{name} has {count}" for name, count in counts.items())
+            raise unreadable(
+                folder, f"its files differ in their numbers of rows ({told})", "Take the others out of it."
+            )
+        above = places(source, paths)[paths[0]].rpartition("/")[0]
+        common = {name: value for name, value in scalars[paths[0]].items() if name != "source"}
+        for row in range(counts[paths[0].name]):
+            where = {"modality": main, "row": row, "together": "yes"}
+            yield Item(f"{above}/{row}".lstrip("/"), paths, {**common, "source": above or folder.name}, where)
+
+
+def _choice(options: Mapping[str, str], key: str, known: tuple[str, ...] = ("no", "yes")) -> str:
+    text = options.get(key, known[0])
+    if text not in known:
+        raise InvalidSetting(f"{key} must be {', '.join(known[1:])} or {known[0]}; got {text!r}.")
+    return text
 
 
 def _row_count(path: Path) -> int:
@@ -141,7 +153,9 @@ def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
     limit = number(options, "max_bytes", npz.MAX_BYTES)
     own = dict(item.scalars)
     modality, row = modalities.get(item.place["modality"]), item.place.get("row")
-    turned = _yes(options, "channels_first")
+    turned = _choice(options, "channels_first") == "yes"
+    if "together" in item.place:
+        return {**own, **_row(item.paths, modality, item.place["row"], options)}
     if suffix(path) == ".npy":
         main = _main(path, modality)
         array = _bare(path, row, limit)
@@ -161,6 +175,19 @@ def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
     return {**own, **sample}
 
 
+def _row(paths: tuple[Path, ...], modality: Modality, row: int, options: Mapping[str, str]) -> dict[str, Any]:
+    """What the files ``paths`` have for one sample, by their names."""
+    renamed = _renamed(options)
+    turned = _choice(options, "channels_first") == "yes"
+    sample: dict[str, Any] = {}
+    for path in paths:
+        name = renamed.get(path.stem, path.stem)
+        array = _bare(path, row, number(options, "max_bytes", npz.MAX_BYTES))
+        array = _channels_last(modality, name, array) if turned else array
+        sample[_embedded.field_name(name)] = _value(path, path.stem, array, is_array=name in modality.arrays)
+    return sample
+
+
 def _channels_last(modality: Modality, name: str, array: Array) -> Array:
     field = modality.arrays.get(name)
     wanted = any(len(layout) == array.ndim and layout[-1] in ("C", "L") for layout in field.layouts) if field else False
@@ -176,17 +203,31 @@ def _main(path: Path, modality: Modality) -> str:
 
 
 def _bare(path: Path, row: int | None, limit: float) -> Array:
+    if row is not None and path.is_file():
+        about = path.stat()
+        rows = _mapped(path, about.st_mtime_ns, about.st_size)
+        _check_numbers(path, rows.shape[1:], rows.dtype, limit)
+        return np.array(rows[row])
     shape, dtype, _ = _header(path)
-    size = math.prod(shape if row is None else shape[1:]) * dtype.itemsize
+    _check_numbers(path, shape, dtype, limit)
+    return np.ascontiguousarray(np.load(path, allow_pickle=False))
+
+
+def _check_numbers(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], limit: float) -> None:
+    size = math.prod(shape) * dtype.itemsize
     if size > limit:
         raise unreadable(
             path, f"has {size} bytes, more than the limit of {limit:g}", f"If it is real, say max_bytes={size}."
         )
     if dtype.kind not in "biufc":
         raise unreadable(path, f"holds values of type {dtype}", "Save numbers.")
-    if row is None:
-        return np.ascontiguousarray(np.load(path, allow_pickle=False))
-    return np.ascontiguousarray(np.load(path, mmap_mode="r", allow_pickle=False)[row])
+
+
+@functools.lru_cache(maxsize=8)
+def _mapped(path: Path, _changed: int, _size: int) -> Array:
+    """A file of rows, kept open while they are read one by one; when it was written tells it from a newer one."""
+    _header(path)
+    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 def _value(path: Path, name: str, array: Array, *, is_array: bool) -> Any:
@@ -218,17 +259,11 @@ importer = Importer(
     fields=_fields,
     options={
         "modality": "of the samples (default: the one whose fields the archives name)",
-        "rows": "yes: the first axis of a .npy file counts samples (default: a file is a sample)",
+        "rows": "yes: the first axis of a .npy file counts samples; together: that of all .npy files of a folder counts the "
+        "same samples (default: a file is a sample)",
         "channels_first": "yes: arrays [C, H, W] become [H, W, C] (default: they are that already)",
         "max_bytes": f"refuse files whose arrays are larger together (default {npz.MAX_BYTES:.0f})",
-        **{
-            name: f"array that becomes the field {name} (default: the one of that name)"
-            for name in sorted(
-                {field for one in plugins.load_all(modalities.GROUP, Modality).values() for field in one.arrays}
-            )
-        },
-        **_folders.LABEL_OPTION,
-        **_metadata.PATTERN_OPTION,
-        **_metadata.OPTIONS,
+        **_modalities.field_options("array that becomes the field {name} (default: the one of that name)"),
+        **_metadata.FILE_OPTIONS,
     },
 )

@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from sensorium.catalog.fields import Field, ScalarField
 from sensorium.catalog.importer import Importer, Item, Source, suffix
-from sensorium.catalog.importers import _folders, _metadata
+from sensorium.catalog.importers import _metadata
 from sensorium.catalog.importers._files import head, identifiers, number, once, places, probe, stem, unreadable, visible
 from sensorium.catalog.importers._text import lines
 from sensorium.platform.errors import InvalidSetting, UnreadableFile
@@ -230,8 +230,6 @@ importer = Importer(
         **LIMIT_OPTION,
         "layout": f"names of files of a collection: {', '.join(_LAYOUTS)}; auto (default): the one that all fit; none",
         "transcripts": "auto (default): a text file of a sound's name beside it is its text; none",
-        **_folders.LABEL_OPTION,
-        **_metadata.PATTERN_OPTION,
-        **_metadata.OPTIONS,
+        **_metadata.FILE_OPTIONS,
     },
 )

@@ -6,20 +6,25 @@
 ``New Segment`` says when the recording began and becomes ``recorded``, ISO 8601 in local time (the format knows no zone).
 
 The header names the two other files; both must lie beside it. A marker file that is named and absent is an error, for
-without it the stimuli would be lost silently. Values must be binary, of any of the three types and both orders.
+without it the stimuli would be lost silently. Values are binary, of any of the three types, or text (ASCII); both in either
+order.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from sensorium.catalog.fields import Field
 from sensorium.catalog.importer import Importer, Item, Source, suffix
-from sensorium.catalog.importers import _folders, _metadata, _mne, _recordings
+from sensorium.catalog.importers import _brainvision_text, _metadata, _mne, _recordings
 from sensorium.catalog.importers._files import head, identifiers, number, once, probe, unreadable, visible
 from sensorium.catalog.importers._text import lines
 
@@ -38,11 +43,11 @@ _ENTRY = re.compile(r"([^;=\[\s][^=]*)=(.*)")
 
 @dataclass(frozen=True)
 class _Header:
-    """What the header says: the units of its channels in their order, and the files beside it."""
+    """What the header says: the units of its channels in their order, the markers beside it, and values that are text."""
 
     units: tuple[str, ...]
-    data: Path
     markers: Path | None
+    text: npt.NDArray[np.float64] | None
 
 
 def _is_header(path: Path) -> float | None:
@@ -78,7 +83,11 @@ def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
     def scales(_raw: Any) -> list[tuple[float, str]]:
         return [_scale(unit) for unit in header.units]
 
-    made = _mne.sample(path, "BrainVision recordings", "read_raw_brainvision", scales, options)
+    binary = (
+        nullcontext(path) if header.text is None else _brainvision_text.as_binary(path, header.text, header.markers)
+    )
+    with binary as readable:
+        made = _mne.sample(readable, "BrainVision recordings", "read_raw_brainvision", scales, options)
     if "recorded" in made:
         made["recorded"] = made["recorded"].removesuffix("+00:00")  # MNE calls local time UTC
     return {**item.scalars, **made}
@@ -109,16 +118,21 @@ def _header(path: Path, limit: float) -> _Header:
     channels = sections.get("channel infos", {})
     if count < 1 or any(f"ch{place}" not in channels for place in range(1, count + 1)):
         raise unreadable(path, f"claims {count} channels and describes {len(channels)}", "Repair the header.")
-    kind = sections.get("binary infos", {}).get("binaryformat", "")
-    if common.get("dataformat") != "BINARY" or kind not in _BYTES:
-        problem = f"its values are {common.get('dataformat')} {kind}".rstrip()
-        raise unreadable(path, problem, f"Export it as BINARY of {', '.join(_BYTES)}.")
     data = _beside(path, common, "datafile")
     if data is None:
         raise unreadable(path, "names no file of values (DataFile=)", "Repair the header.")
-    _check_length(path, data, common, count * _BYTES[kind], count, limit)
+    _check_interval(path, common)
+    kind = sections.get("binary infos", {}).get("binaryformat", "")
+    text = None
+    if common.get("dataformat") == "ASCII":
+        text = _brainvision_text.values(path, data, common, sections.get("ascii infos", {}), count, limit)
+    elif common.get("dataformat") != "BINARY" or kind not in _BYTES:
+        problem = f"its values are {common.get('dataformat')} {kind}".rstrip()
+        raise unreadable(path, problem, f"Export it as BINARY of {', '.join(_BYTES)}.")
+    else:
+        _check_length(path, data, common, count * _BYTES[kind], count, limit)
     units = tuple(_unit(channels[f"ch{place}"]) for place in range(1, count + 1))
-    return _Header(units, data, _beside(path, common, "markerfile"))
+    return _Header(units, _beside(path, common, "markerfile"), text)
 
 
 def _sections(path: Path) -> dict[str, dict[str, str]]:
@@ -165,6 +179,9 @@ def _check_length(path: Path, data: Path, common: Mapping[str, str], frame: int,
         problem = f"{data.name} is not as long as the header says: {promised * frame} bytes promised, {there} there"
         raise unreadable(path, problem, "It is cut off or damaged: fetch it anew.")
     _recordings.check_size(path, promised * channels, limit)
+
+
+def _check_interval(path: Path, common: Mapping[str, str]) -> None:
     interval = common.get("samplinginterval", "")
     if not re.fullmatch(r"\d*\.?\d+([eE][-+]?\d{1,2})?", interval) or float(interval) <= 0:
         raise unreadable(path, f"gives {interval!r} as the interval between values", "Repair the header.")
@@ -185,5 +202,5 @@ importer = Importer(
     plan=_plan,
     read=_read,
     fields=_fields,
-    options={**_recordings.OPTIONS, **_folders.LABEL_OPTION, **_metadata.PATTERN_OPTION, **_metadata.OPTIONS},
+    options={**_recordings.OPTIONS, **_metadata.FILE_OPTIONS},
 )

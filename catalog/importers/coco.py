@@ -1,12 +1,14 @@
 """Annotations in COCO's JSON form, with the pictures that they speak of.
 
 The annotations lie above the pictures or beside them: ``annotations/instances_val2017.json`` and ``val2017/``, or a file
-in the pictures' own folder. Several files go together: those of captions add to those of objects; those of key points
-repeat the objects of others and are used only where there are no others. Pictures that no file names are left out.
+in the pictures' own folder. Several files go together: those of captions add to those of objects; those of key points,
+which repeat the objects of others, add to these. Pictures that no file names are left out.
 
 ``image`` is as importers of picture folders read it. Per sample, in the file's order: ``boxes`` (x, y, width, height in
 pixels from the top left corner), ``categories`` and ``category_ids``, ``areas`` in square pixels, ``iscrowd``, and
-``captions``. ``labels`` [H, W] is there where objects are outlined: the category per pixel, later objects over earlier
+``captions``. ``keypoints`` has for each object a list of [x, y, visibility] (0 not marked, 1 hidden, 2 visible), empty for
+objects without; the attribute ``skeletons`` has the points' ``names`` for each category, and ``edges``, pairs of positions
+among these from 0. ``labels`` [H, W] is there where objects are outlined: the category per pixel, later objects over earlier
 ones, 0 where there is none; its values are positions in the data set's attribute ``categories``, whose first is
 ``background`` and whose others are in the order of their ids. ``split`` comes from folders, or from the file's name.
 """
@@ -38,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 #: more sure than an importer of plain pictures, which is at most 0.9 and would lose the objects
 _SURE = 0.97
-_RESERVED = ("image", "labels", "boxes", "categories", "category_ids", "areas", "iscrowd", "captions")
+_RESERVED = ("image", "labels", "boxes", "categories", "category_ids", "areas", "iscrowd", "captions", "keypoints")
 _SPLIT = re.compile(r"(?<![a-z])(train|val|test)(?!val|[a-z])")
 #: scalar of an item with what annotations say of it, for its reader
 _SAID = "annotations"
@@ -57,16 +59,22 @@ _FIELDS = (
     ScalarField("areas", pa.list_(pa.float64()), unit="px²", description="of each object"),
     ScalarField("iscrowd", pa.list_(pa.bool_()), description="whether it is many objects in one outline"),
 )
+_POINTS = ScalarField(
+    "keypoints",
+    pa.list_(pa.list_(pa.list_(pa.float64()))),
+    description="x, y (px) and visibility of each point of each object",
+)
 _CAPTIONS = ScalarField("captions", pa.list_(pa.string()), description="sentences about the picture")
 
 
 @dataclass(frozen=True)
 class _Found:
-    """All of a source: pictures by their file, categories by id, scalars of files that are known without decoding."""
+    """All of a source: pictures by their file, categories by id, skeletons, scalars of files that are known without decoding."""
 
     source: Source
     pictures: Mapping[Path, _coco_files.Picture]
     names: list[list[Any]]
+    skeletons: dict[str, dict[str, Any]]
     known: _metadata.Known
 
 
@@ -101,7 +109,7 @@ def _found(source: Source) -> _Found:
         splits = {path: {"split": _split(Path(one.origin))} for path, one in pictures.items()}
         if any(row["split"] for row in splits.values()):
             known.add({"split": pa.string()}, splits)
-    return _Found(inner, pictures, names, known)
+    return _Found(inner, pictures, names, _coco_files.skeletons(documents), known)
 
 
 def _around(source: Source) -> Source:
@@ -152,20 +160,22 @@ class _Index:
 
 def _plan(source: Source) -> Iterator[Item]:
     found = _found(source)
+    place = {"points": {name: len(one["names"]) for name, one in found.skeletons.items()}}
     for path, name in identifiers(found.source, sorted(found.pictures)).items():
-        yield Item(name, (path,), {**found.known.rows[path], _SAID: vars(found.pictures[path])})
+        yield Item(name, (path,), {**found.known.rows[path], _SAID: vars(found.pictures[path])}, place)
 
 
 def _fields(source: Source) -> tuple[Field, ...]:
     found = _found(source)
-    objects = _FIELDS if found.names else ()
+    objects = (*_FIELDS, *((_POINTS,) if found.skeletons else ())) if found.names else ()
     captions = (_CAPTIONS,) if any(picture.captions for picture in found.pictures.values()) else ()
     return (*found.known.fields(), *objects, *captions)
 
 
 def _attributes(source: Source) -> dict[str, Any]:
-    names = _found(source).names
-    return {"categories": ["background", *(name for _, name in names)]} if names else {}
+    found = _found(source)
+    names = {"categories": ["background", *(name for _, name in found.names)]} if found.names else {}
+    return {**names, **({"skeletons": found.skeletons} if found.skeletons else {})}
 
 
 def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
@@ -182,7 +192,7 @@ def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
         raise unreadable(path, problem, "Annotations are of another picture, or of one that was turned; mend them.")
     sample["image"] = image
     if picture.described:
-        sample |= _objects(path, picture)
+        sample |= _objects(path, picture, item.place["points"])
         if any(entry.get("segmentation") for entry in picture.objects):
             sample["labels"] = _labels(path, picture, image.shape[:2])
     if picture.captions:
@@ -190,13 +200,17 @@ def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
     return sample
 
 
-def _objects(path: Path, picture: _coco_files.Picture) -> dict[str, Any]:
+def _objects(path: Path, picture: _coco_files.Picture, points: Mapping[str, int]) -> dict[str, Any]:
+    """What is said of each object; ``points`` is how many key points those of a category have."""
     names: dict[int, str] = dict(picture.names)
     for entry in picture.objects:
-        problem = _problem(entry, names)
+        problem = _problem(entry, names) or _pointless(entry, points.get(names[entry["category_id"]], 0))
         if problem:
             raise _at_fault(path, picture, entry, problem)
+    marks = [[float(value) for value in entry.get("keypoints") or ()] for entry in picture.objects]
+    found = [[flat[place : place + 3] for place in range(0, len(flat), 3)] for flat in marks]
     return {
+        **({"keypoints": found} if points else {}),
         "boxes": [[float(value) for value in entry["bbox"]] for entry in picture.objects],
         "categories": [names[entry["category_id"]] for entry in picture.objects],
         "category_ids": [entry["category_id"] for entry in picture.objects],
@@ -217,6 +231,14 @@ def _problem(entry: Mapping[str, Any], names: Mapping[int, str]) -> str:
     if type(kind) is not int or kind not in names:
         return f"category_id {kind!r:.40} is none of the categories"
     return "" if area is None or _is_finite(area) else f"area must be a finite number; got {area!r:.40}"
+
+
+def _pointless(entry: Mapping[str, Any], count: int) -> str:
+    """What is wrong with an object's key points, of which its category has ``count``; empty where nothing is."""
+    points = entry.get("keypoints") or []
+    if not isinstance(points, list) or len(points) not in (0, 3 * count) or not all(map(_is_finite, points)):
+        return f"keypoints must be {3 * count} finite numbers, as its category has {count} points; got {points!r:.80}"
+    return ""
 
 
 def _is_finite(value: object) -> bool:

@@ -19,7 +19,6 @@ Electroencephalography and Clinical Neurophysiology 82, 1992; the EDF+ specifica
 from __future__ import annotations
 
 import datetime
-import fnmatch
 import math
 import re
 import warnings
@@ -35,9 +34,9 @@ import pyarrow as pa
 
 from sensorium.catalog.fields import Field, ScalarField
 from sensorium.catalog.importer import Importer, Item, Source
-from sensorium.catalog.importers import _folders, _metadata
+from sensorium.catalog.importers import _metadata, _recordings
 from sensorium.catalog.importers._files import head, identifiers, number, once, probe, unreadable, visible
-from sensorium.platform.errors import UnreadableFile, close_matches
+from sensorium.platform.errors import UnreadableFile
 from sensorium.platform.optional import require
 
 __all__ = ["importer"]
@@ -45,8 +44,6 @@ __all__ = ["importer"]
 _SUFFIXES = frozenset((".edf", ".bdf"))
 _EDF, _BDF = b"0       ", b"\xffBIOSEMI"
 _RESERVED = ("signal", "sampling_rate", "channels", "units", "recorded")
-_MAX_VALUES = 1e9
-_EXPORT = "Export it anew from its source, or leave it out."
 #: bytes of the header before the channels, and of each channel
 _HEADER = 256
 #: width in bytes of each field of the channels' headers, in their order
@@ -61,8 +58,6 @@ _WIDTHS = {
     "filter": 80,
     "values": 8,
 }
-#: to µV; programs write the micro sign in several ways
-_MICROVOLTS = {"nv": 1e-3, "uv": 1.0, "µv": 1.0, "μv": 1.0, "mv": 1e3, "v": 1e6}
 #: what EDF+ prescribes where the date is to be hidden
 _HIDDEN = datetime.date(1985, 1, 1)
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
@@ -124,7 +119,7 @@ def _fields(source: Source) -> tuple[Field, ...]:
 
 def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
     path = item.paths[0]
-    header = _header(path, number(options, "max_values", _MAX_VALUES))
+    header = _header(path, number(options, "max_values", _recordings.MAX_VALUES))
     chosen = _chosen(path, header, options)
     signal, units = _signal(path, header, chosen)
     sample = {
@@ -147,13 +142,13 @@ def _header(path: Path, limit: float) -> _Header:
         with path.open("rb") as stream:
             start = stream.read(_HEADER)
             if len(start) < _HEADER or start[:8] not in (_EDF, _BDF):
-                raise unreadable(path, "is no EDF or BDF file (its header says otherwise)", _EXPORT)
+                raise unreadable(path, "is no EDF or BDF file (its header says otherwise)", _recordings.EXPORT)
             count = _whole(path, start[252:256], "number of channels", 1)
             details = stream.read(_HEADER * count)
     except OSError as error:
         raise unreadable(path, f"cannot be read ({error.strerror or error})", "Check that it is there.") from error
     if len(details) < _HEADER * count:
-        raise unreadable(path, f"is cut off within the header of its {count} channels", _EXPORT)
+        raise unreadable(path, f"is cut off within the header of its {count} channels", _recordings.EXPORT)
     records = _whole(path, start[236:244], "number of data records", -1)
     seconds = _decimal(path, start[244:252], "duration of a data record")
     if records == -1:
@@ -207,26 +202,15 @@ def _check_size(path: Path, channels: Sequence[_Channel], records: int, width: i
     there = path.stat().st_size
     if promised != there:
         what = "is cut off" if there < promised else "is longer than its header says"
-        raise unreadable(path, f"{what}: {promised} bytes promised, {there} there", _EXPORT)
-    if values > limit:
-        raise unreadable(
-            path,
-            f"holds {values} values, more than the limit of {limit:g}",
-            f"Cut it into pieces, or, if it is real, raise the limit with max_values={values}.",
-        )
+        raise unreadable(path, f"{what}: {promised} bytes promised, {there} there", _recordings.EXPORT)
+    _recordings.check_size(path, values, limit)
 
 
 def _chosen(path: Path, header: _Header, options: Mapping[str, str]) -> list[_Channel]:
     """The channels that the option wants, all of one rate, in the file's order."""
-    patterns = [text.strip() for text in options.get("channels", "*").split(",") if text.strip()]
     chosen = [
-        channel for channel in header.channels if any(fnmatch.fnmatchcase(channel.label, glob) for glob in patterns)
+        header.channels[place] for place in _recordings.chosen(path, [one.label for one in header.channels], options)
     ]
-    if not chosen:
-        hint = close_matches(patterns[0] if patterns else "", [channel.label for channel in header.channels])
-        raise unreadable(
-            path, f"no channel fits channels={options.get('channels')!r}", f"Mend the option. {hint}".rstrip()
-        )
     rates = Counter(channel.values for channel in chosen)
     if len(rates) > 1:
         usual = rates.most_common(1)[0][0]
@@ -253,13 +237,13 @@ def _signal(path: Path, header: _Header, chosen: Sequence[_Channel]) -> tuple[np
                 raise unreadable(path, "has gaps between its data records", "Export its continuous parts one by one.")
             decoded = dict(zip((one.index for one in header.channels), file.signals, strict=True))
             for row, channel in enumerate(chosen):
-                factor = _MICROVOLTS.get(channel.unit.lower())
-                np.multiply(decoded[channel.index].data, factor or 1.0, out=signal[row], casting="same_kind")
-                units.append(channel.unit if factor is None else "µV")
+                factor, unit = _recordings.in_microvolts(channel.unit)
+                np.multiply(decoded[channel.index].data, factor, out=signal[row], casting="same_kind")
+                units.append(unit)
     except UnreadableFile:
         raise
     except Exception as error:  # the decoder lets errors of many kinds through on broken headers
-        raise unreadable(path, f"cannot be decoded ({type(error).__name__}: {error})", _EXPORT) from error
+        raise unreadable(path, f"cannot be decoded ({type(error).__name__}: {error})", _recordings.EXPORT) from error
     if not np.isfinite(signal).all():
         place = int((~np.isfinite(signal)).any(axis=1).argmax())
         raise unreadable(
@@ -294,7 +278,7 @@ def _text(raw: bytes) -> str:
 def _whole(path: Path, raw: bytes, what: str, least: int) -> int:
     text = _text(raw)
     if not re.fullmatch(r"[+-]?\d+", text) or int(text) < least:
-        raise unreadable(path, f"its header gives {text!r} as {what}", _EXPORT)
+        raise unreadable(path, f"its header gives {text!r} as {what}", _recordings.EXPORT)
     return int(text)
 
 
@@ -305,7 +289,7 @@ def _decimal(path: Path, raw: bytes, what: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise unreadable(path, f"its header gives {text!r} as {what}", _EXPORT)
+        raise unreadable(path, f"its header gives {text!r} as {what}", _recordings.EXPORT)
     return value
 
 
@@ -318,11 +302,5 @@ importer = Importer(
     plan=_plan,
     read=_read,
     fields=_fields,
-    options={
-        "channels": "names of the channels to import, with * and ?, parted by commas, such as EEG*,ECG (default: all)",
-        "max_values": f"refuse files that hold more values over all channels (default {_MAX_VALUES:.0f})",
-        **_folders.LABEL_OPTION,
-        **_metadata.PATTERN_OPTION,
-        **_metadata.OPTIONS,
-    },
+    options={**_recordings.OPTIONS, **_metadata.FILE_OPTIONS},
 )

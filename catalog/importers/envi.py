@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from sensorium.catalog.fields import Field, ScalarField
 from sensorium.catalog.importer import Importer, Item, Source, suffix
-from sensorium.catalog.importers import _folders, _metadata
+from sensorium.catalog.importers import _metadata
 from sensorium.catalog.importers._files import head, identifiers, number, once, probe, unreadable, visible
 from sensorium.catalog.importers._finite import NAN_OPTION, finite
 from sensorium.catalog.importers._wavelengths import UNIT_OPTION, in_nanometres, increasing
@@ -234,8 +234,6 @@ importer = Importer(
         "max_values": f"refuse files whose header claims more (default {_MAX_VALUES:.0f})",
         **NAN_OPTION,
         **UNIT_OPTION,
-        **_folders.LABEL_OPTION,
-        **_metadata.PATTERN_OPTION,
-        **_metadata.OPTIONS,
+        **_metadata.FILE_OPTIONS,
     },
 )

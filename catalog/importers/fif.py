@@ -1,4 +1,4 @@
-"""Recordings in FIF files, raw data of MEG and EEG as Elekta's recorders and MNE-Python write them: ``.fif``.
+"""Recordings in FIF files, raw data of MEG and EEG as Elekta's recorders and MNE-Python write them: ``.fif``, ``.fif.gz``.
 
 ``signal`` is [C, T], float32: voltages in µV, magnetometers in T, gradiometers in T/m, trigger channels as their codes;
 ``units`` says which. ``channels`` are the names, ``bad_channels`` those that were marked as bad, ``sampling_rate`` is in
@@ -12,23 +12,27 @@ the same folder are left out. Gaps that the recorder left are zeros, with the an
 
 from __future__ import annotations
 
+import gzip
 import re
 import struct
+import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
 from sensorium.catalog.fields import Field, ScalarField
 from sensorium.catalog.importer import Importer, Item, Source
-from sensorium.catalog.importers import _folders, _metadata, _mne, _recordings
-from sensorium.catalog.importers._files import head, identifiers, once, probe, unreadable, visible
+from sensorium.catalog.importers import _metadata, _mne, _recordings
+from sensorium.catalog.importers._files import identifiers, number, once, probe, stem, suffix, unreadable, visible
 from sensorium.platform.errors import UnreadableFile
 
 __all__ = ["importer"]
 
-_SUFFIXES = frozenset((".fif",))
+_SUFFIXES = frozenset((".fif", ".fif.gz"))
 #: the first tag of every file: its kind, type and size
 _MAGIC = struct.pack(">3i", 100, 31, 20)
 _TAG = struct.Struct(">4i")
@@ -39,11 +43,27 @@ _RAW_BLOCKS = frozenset(struct.pack(">i", block) for block in (102, 112, 119))
 _TAGS = 1_000_000
 _UNITS = {107: "V", 112: "T", 201: "T/m", 101: "Ω", 114: "°C"}
 _STIMULUS = "stim"
+#: of a packed file, besides its values, which have 8 bytes at most
+_MORE_BYTES = 1 << 28
+#: what files raise that are no gzip, or end within it
+_FAULTS = (OSError, EOFError, zlib.error)
 _PART = re.compile(r"(?P<stem>.+)(-[1-9]\d*|_split-(0[2-9]|[1-9]\d))(?P<end>(_[a-z]+)?)")
 
 
+def _is_packed(path: Path) -> bool:
+    return suffix(path).endswith(".gz")
+
+
+def _opened(path: Path) -> BinaryIO:
+    return cast("BinaryIO", gzip.open(path)) if _is_packed(path) else path.open("rb")
+
+
 def _is_fif(path: Path) -> float:
-    return float(head(path, len(_MAGIC)) == _MAGIC)
+    try:
+        with _opened(path) as stream:
+            return float(stream.read(len(_MAGIC)) == _MAGIC)
+    except _FAULTS:
+        return 0.0
 
 
 def _matches(source: Source) -> float:
@@ -52,9 +72,9 @@ def _matches(source: Source) -> float:
 
 def _tags(path: Path) -> Iterator[tuple[int, bytes]]:
     """Kind and first four bytes of each tag; says so where the file ends before the last one does."""
-    size = path.stat().st_size
+    size = _MORE_BYTES if _is_packed(path) else path.stat().st_size  # no more of it is inflated to know what it is
     place = 0
-    with path.open("rb") as stream:
+    with _opened(path) as stream:
         for _ in range(_TAGS):
             stream.seek(place)
             start = stream.read(_TAG.size + 4)
@@ -93,17 +113,18 @@ def _is_raw_or_broken(path: Path) -> bool:
     """A broken file stays in the plan, so that reading it says what is wrong."""
     try:
         return _has_raw(path)
-    except (UnreadableFile, OSError):
+    except (UnreadableFile, *_FAULTS):
         return True
 
 
 def _is_part(path: Path, there: set[Path]) -> bool:
     """Whether a file is called like a later part of another one that is there."""
-    match = _PART.fullmatch(path.stem)
+    match = _PART.fullmatch(stem(path))
     if not match:
         return False
-    stem, end = match["stem"], match["end"]
-    return any(path.with_name(f"{stem}{first}{end}.fif") in there for first in ("", "_split-01"))
+    return any(
+        path.with_name(f"{match['stem']}{first}{match['end']}{suffix(path)}") in there for first in ("", "_split-01")
+    )
 
 
 @once
@@ -125,6 +146,34 @@ def _fields(source: Source) -> tuple[Field, ...]:
 
 def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
     path = item.paths[0]
+    if not _is_packed(path):
+        return {**item.scalars, **_recording(path, options)}
+    with _unpacked(path, 8 * number(options, "max_values", _recordings.MAX_VALUES) + _MORE_BYTES) as made:
+        try:
+            return {**item.scalars, **_recording(made, options)}
+        except UnreadableFile as error:
+            raise UnreadableFile(str(error).replace(str(made), str(path))) from error
+
+
+@contextmanager
+def _unpacked(path: Path, limit: float) -> Iterator[Path]:
+    """The file without its gzip, in which MNE would read every block from the beginning."""
+    with tempfile.TemporaryDirectory(prefix="sensorium-") as place:
+        made = Path(place, path.name.removesuffix(".gz").removesuffix(".GZ"))
+        try:
+            with _opened(path) as packed, made.open("wb") as plain:
+                while block := packed.read(1 << 20):
+                    if plain.tell() > limit:
+                        remedy = "Cut it into pieces, or, if it is real, raise the limit with max_values=."
+                        raise unreadable(path, f"inflates to more than {limit:g} bytes", remedy)
+                    plain.write(block)
+        except _FAULTS as error:
+            raise unreadable(path, f"cannot be unpacked ({error})", "Fetch it anew.") from error
+        yield made
+
+
+def _recording(path: Path, options: Mapping[str, str]) -> dict[str, Any]:
+    """What becomes of a file that is not packed."""
     try:
         if not _is_fif(path):
             raise unreadable(path, "is no FIF file (its first tag says otherwise)", _recordings.EXPORT)
@@ -143,7 +192,7 @@ def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
 
     made = _mne.sample(path, "FIF recordings", "read_raw_fif", scales, options)
     kept = [name for name in bad if name in made["channels"]]
-    return {**item.scalars, **made, **({"bad_channels": kept} if kept else {})}
+    return {**made, **({"bad_channels": kept} if kept else {})}
 
 
 def _scale(channel: Mapping[str, Any], kind: str) -> tuple[float, str]:
@@ -155,11 +204,11 @@ def _scale(channel: Mapping[str, Any], kind: str) -> tuple[float, str]:
 
 importer = Importer(
     name="fif",
-    title="FIF recordings of MEG and EEG, raw (.fif)",
+    title="FIF recordings of MEG and EEG, raw (.fif, .fif.gz)",
     modality="series",
     matches=_matches,
     plan=_plan,
     read=_read,
     fields=_fields,
-    options={**_recordings.OPTIONS, **_folders.LABEL_OPTION, **_metadata.PATTERN_OPTION, **_metadata.OPTIONS},
+    options={**_recordings.OPTIONS, **_metadata.FILE_OPTIONS},
 )

@@ -8,6 +8,9 @@ values of the file, palettes as their indices; scales and offsets are noted in `
 column x and row y (0, 0 being the corner of the first pixel) lie at a x + b y + c, d x + e y + f. ``nodata`` is the value
 that means nothing was measured, ``band_names`` are the descriptions of the bands.
 
+Files in a folder ``masks`` or ``labels`` (see :mod:`._folders`) become ``mask`` or ``labels`` [H, W] of the scene of their
+name, with the file's own whole numbers; they must have its size, and are not samples of their own.
+
 With ``tile=N`` or ``tile=N,OVERLAP`` each scene becomes samples of N x N pixels, smaller at its right and lower edges, with
 ids ``NAME/ROW_COLUMN``; only what is wanted is decoded, so that a scene may be larger than memory. ``window`` is the place
 in the scene (row, column, height, width), and ``transform`` is the window's own.
@@ -28,12 +31,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sensorium.catalog.fields import Field, ScalarField
+from sensorium.catalog.fields import ArrayField, Field, ScalarField
 from sensorium.catalog.importer import Importer, Item, Source
 from sensorium.catalog.importers import _folders, _metadata
 from sensorium.catalog.importers._files import identifiers, number, once, probe, unreadable, visible
 from sensorium.catalog.importers._finite import NAN_OPTION, finite
 from sensorium.catalog.importers._tiff import Header, opened, read_header
+from sensorium.catalog.modalities._declare import INTEGERS
 from sensorium.platform.errors import InvalidSetting
 
 __all__ = ["importer", "pictures"]
@@ -46,7 +50,20 @@ _SURE = 0.95
 _MAX_VALUES = 1e9
 #: windows of one scene; a header that claims more is refused when it is read
 _MAX_WINDOWS = 1_000_000
-_RESERVED = ("image", "cube", "crs", "transform", "nodata", "band_names", "window", "wavelength", "scales", "offsets")
+_RESERVED = (
+    "image",
+    "cube",
+    "mask",
+    "labels",
+    "crs",
+    "transform",
+    "nodata",
+    "band_names",
+    "window",
+    "wavelength",
+    "scales",
+    "offsets",
+)
 _EXPORT = "Export it anew from its source, or leave it out."
 #: to nanometres, by how metadata write the unit
 _UNITS = {"nm": 1.0, "nanometers": 1.0, "nanometer": 1.0, "um": 1e3, "µm": 1e3, "micrometers": 1e3, "micrometer": 1e3}
@@ -64,6 +81,8 @@ _FIELDS = (
     ScalarField("scales", pa.list_(pa.float64()), description="factor from values to the physical unit, of each band"),
     ScalarField("offsets", pa.list_(pa.float64()), description="to be added after that, of each band"),
 )
+#: of cubes; pictures have them anyway
+_MARKS = tuple(ArrayField(name, "H W", dtypes=INTEGERS, codec="blosc") for name in ("mask", "labels"))
 
 
 def _is_picture(header: Header) -> bool:
@@ -71,7 +90,9 @@ def _is_picture(header: Header) -> bool:
 
 
 def _matching(wanted: Callable[[Header], bool]) -> Callable[[Source], float]:
-    def judge(path: Path) -> float:
+    def judge(path: Path) -> float | None:
+        if _folders.is_mark(path):
+            return None
         header = read_header(path)
         return float(header is not None and header.georeferenced and wanted(header))
 
@@ -79,23 +100,30 @@ def _matching(wanted: Callable[[Header], bool]) -> Callable[[Source], float]:
 
 
 @once
+def _pairs(source: Source) -> _folders.Pairs:
+    return _folders.pair(source, visible(source, _SUFFIXES))
+
+
+@once
 def _known(source: Source) -> _metadata.Known:
-    return _metadata.of_files(source, visible(source, _SUFFIXES), _RESERVED)
+    return _metadata.of_files(source, _pairs(source).paths, _RESERVED)
 
 
 def _plan(source: Source) -> Iterator[Item]:
-    scalars = _known(source).rows
+    scalars, marks = _known(source).rows, _pairs(source).marks
     size, overlap = _tile(source.options)
     for path, name in identifiers(source, scalars).items():
+        paths = (path, *marks.get(path, {}).values())
         windows = _windows(path, size, overlap)
         if not windows:
-            yield Item(name, (path,), scalars[path])
+            yield Item(name, paths, scalars[path])
         for place, window in windows.items():
-            yield Item(f"{name}/{place}", (path,), {**scalars[path], "window": window})
+            yield Item(f"{name}/{place}", paths, {**scalars[path], "window": window})
 
 
 def _fields(source: Source) -> tuple[Field, ...]:
-    return (*_known(source).fields(), *_FIELDS)
+    names = {name for found in _pairs(source).marks.values() for name in found}
+    return (*_known(source).fields(), *_FIELDS, *(field for field in _MARKS if field.name in names))
 
 
 def _tile(options: Mapping[str, str]) -> tuple[int, int]:
@@ -136,11 +164,27 @@ def _reading(name: str) -> Callable[[Item, Mapping[str, str]], dict[str, Any]]:
         if name == "image" and not _is_picture(header):
             problem = f"has {header.bands} bands of {header.bits} bits, not 1, 3 or 4 of uint8"
             raise unreadable(path, problem, "Import it with --format geotiff.")
+        window = item.scalars.get("window")
         with opened(path) as scene:
-            sample = _sample(path, scene, name, item.scalars.get("window"), options)
-        return {**item.scalars, **sample}
+            sample = _sample(path, scene, name, window, options)
+            size = (scene.height, scene.width)
+        marks = {_folders.kind(mark): _marked(mark, size, window) for mark in item.paths[1:]}
+        return {**item.scalars, **sample, **marks}
 
     return read
+
+
+def _marked(path: Path, size: tuple[int, int], place: Any) -> Array:
+    """A mask [H, W] of a scene of ``size``, or of a window in it."""
+    with opened(path) as mask:
+        if (mask.height, mask.width) != size or mask.count != 1 or np.dtype(mask.dtypes[0]).kind not in "iu":
+            found = f"has {mask.count} bands of {mask.width} x {mask.height} {mask.dtypes[0]}"
+            problem = f"{found}, its scene is {size[1]} x {size[0]}"
+            raise unreadable(
+                path, problem, "Give a mask one band of whole numbers of its scene's size, or say masks=none."
+            )
+        top, left, height, width = place or (0, 0, *size)
+        return np.ascontiguousarray(mask.read(1, window=((top, top + height), (left, left + width))))
 
 
 def _sample(path: Path, scene: Any, name: str, place: Any, options: Mapping[str, str]) -> dict[str, Any]:
@@ -215,9 +259,8 @@ _OPTIONS = {
     "tile": "N or N,OVERLAP in pixels: a sample for each window of a scene (default: whole scenes)",
     "max_values": f"refuse scenes, or windows, of more values in all bands (default {_MAX_VALUES:.0f})",
     **NAN_OPTION,
-    **_folders.LABEL_OPTION,
-    **_metadata.PATTERN_OPTION,
-    **_metadata.OPTIONS,
+    **_folders.MASK_OPTION,
+    **_metadata.FILE_OPTIONS,
 }
 
 importer = Importer(

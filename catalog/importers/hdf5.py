@@ -28,11 +28,10 @@ import pyarrow as pa
 from sensorium.catalog import modality as modalities
 from sensorium.catalog.fields import ArrayField, Field, ScalarField, check_name
 from sensorium.catalog.importer import Importer, Item, Source
-from sensorium.catalog.importers import _folders, _hdf5, _metadata
+from sensorium.catalog.importers import _hdf5, _metadata, _modalities
 from sensorium.catalog.importers._files import identifiers, number, once, probe, unreadable, visible
 from sensorium.catalog.importers._finite import NAN_OPTION, finite
 from sensorium.catalog.modality import Modality
-from sensorium.platform import plugins
 from sensorium.platform.errors import InvalidSetting
 
 __all__ = ["importer"]
@@ -205,6 +204,7 @@ importer = Importer(
     modality="image",
     modality_of=_modality,
     matches=_matches,
+    plans_guarded=True,
     plan=_plan,
     read=_read,
     fields=_fields,
@@ -214,14 +214,7 @@ importer = Importer(
         "scalars": "further values as NAME:PLACE, parted by commas, such as label:/labels,rate:/eeg@fs (default: none)",
         "max_values": f"refuse data sets, or rows, that claim more (default {_MAX_VALUES:.0f})",
         **NAN_OPTION,
-        **{
-            name: f"place of the field {name} (default: the data set of that name)"
-            for name in sorted(
-                {field.name for one in plugins.load_all(modalities.GROUP, Modality).values() for field in one.fields}
-            )
-        },
-        **_folders.LABEL_OPTION,
-        **_metadata.PATTERN_OPTION,
-        **_metadata.OPTIONS,
+        **_modalities.field_options("place of the field {name} (default: the data set of that name)", scalars=True),
+        **_metadata.FILE_OPTIONS,
     },
 )

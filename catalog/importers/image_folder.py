@@ -205,7 +205,8 @@ def as_picture(image: Image.Image, path: Path) -> Array:
     mode = image.mode
     if mode == "P":
         mode = "RGBA" if "transparency" in image.info else "RGB"
-    array = np.asarray(image.convert(_CONVERSIONS.get(mode, mode)) if mode != "F" else image)
+    wanted = _CONVERSIONS.get(mode, mode)
+    array = np.asarray(image if wanted == image.mode else image.convert(wanted))
     return _plain(array if array.ndim == 3 else array[..., np.newaxis], path)
 
 
@@ -265,8 +266,6 @@ importer = Importer(
     options={
         "max_pixels": f"refuse pictures whose header claims more (default {MAX_PIXELS:.0f})",
         **_folders.MASK_OPTION,
-        **_folders.LABEL_OPTION,
-        **_metadata.PATTERN_OPTION,
-        **_metadata.OPTIONS,
+        **_metadata.FILE_OPTIONS,
     },
 )

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ import numpy.typing as npt
 
 from sensorium.catalog.fields import ArrayField, Field
 from sensorium.catalog.importer import Importer, Item, Source
-from sensorium.catalog.importers import _folders, _hdf5, _matlab5, _metadata
+from sensorium.catalog.importers import _hdf5, _matlab5, _metadata
 from sensorium.catalog.importers._files import head, identifiers, number, once, probe, stem, unreadable, visible
 from sensorium.catalog.importers._finite import NAN_OPTION, finite
 from sensorium.catalog.importers._wavelengths import UNIT_OPTION, in_nanometres, increasing
@@ -46,11 +47,26 @@ _MAX_RATIO = 1032
 
 
 def _version(path: Path) -> int:
-    """5 or 7 by the text that MATLAB begins with; 0 where it is no such file."""
+    """5 or 7 by the text that MATLAB begins with, 4 by the header of a first array; 0 where it is no such file."""
     start = head(path, 520)
+    if _is_version_4(start):
+        return 4
     if _matlab5.is_matlab5(path):
         return 5
     return 7 if start.startswith(b"MATLAB 7.3 MAT-file") and start[512:520] == _hdf5.SIGNATURE else 0
+
+
+def _is_version_4(start: bytes) -> bool:
+    """Whether a file begins with a type (byte order, 0, precision, form), a size that is not 0, and a name."""
+    if len(start) < 24:
+        return False
+    for order in "<>":
+        kind, rows, columns, imaginary, length = struct.unpack(f"{order}5i", start[:20])
+        form = kind in {m * 1000 + p * 10 + t for m in (0, 1) for p in range(6) for t in range(3)}
+        name = start[20 : 20 + length]
+        if form and rows > 0 and columns > 0 and imaginary in (0, 1) and re.fullmatch(rb"[A-Za-z]\w{0,62}\0", name):
+            return True
+    return False
 
 
 def _mark(source: Source, path: Path) -> float | None:
@@ -59,7 +75,7 @@ def _mark(source: Source, path: Path) -> float | None:
     if _LABELS.search(stem(path)) and version:
         return None
     if version != 5:
-        return 0.7 if version else 0.0
+        return {7: 0.7, 4: 0.5}.get(version, 0.0)
     try:
         shapes = _variables(path)
     except UserError:
@@ -147,6 +163,10 @@ def _variables(path: Path) -> dict[str, tuple[int, ...]]:
     if not version:
         problem = "is no MATLAB file of version 5 to 7.3" if path.is_file() else "there is no such file"
         raise unreadable(path, problem, "Save it in MATLAB with -v7 or -v7.3.")
+    if version == 4:
+        raise unreadable(
+            path, "is a MATLAB file of version 4, which has no cubes", "Save it in MATLAB with -v7 or -v7.3."
+        )
     if version == 7:
         with _hdf5.opened(path) as file:
             found = _hdf5.data_sets(file, deep=False)
@@ -261,8 +281,6 @@ importer = Importer(
         "max_values": f"refuse arrays that claim more (default {_MAX_VALUES:.0f})",
         **NAN_OPTION,
         **UNIT_OPTION,
-        **_folders.LABEL_OPTION,
-        **_metadata.PATTERN_OPTION,
-        **_metadata.OPTIONS,
+        **_metadata.FILE_OPTIONS,
     },
 )

@@ -283,8 +283,6 @@ importer = Importer(
         "max_voxels": f"refuse files whose header claims more (default {_MAX_VOXELS:.0f})",
         **NAN_OPTION,
         **_folders.MASK_OPTION,
-        **_folders.LABEL_OPTION,
-        **_metadata.PATTERN_OPTION,
-        **_metadata.OPTIONS,
+        **_metadata.FILE_OPTIONS,
     },
 )

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import gzip
 import math
-import re
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
@@ -29,7 +28,8 @@ from sensorium.catalog.fields import Field
 from sensorium.catalog.importer import Importer, Item, Source, suffix
 from sensorium.catalog.importers import _folders, _metadata, _volumes
 from sensorium.catalog.importers._files import number, once, probe, unreadable
-from sensorium.platform.errors import InvalidSetting, UnreadableFile
+from sensorium.catalog.importers._finite import NAN_OPTION, finite
+from sensorium.platform.errors import UnreadableFile
 from sensorium.platform.optional import require
 
 __all__ = ["importer", "load_mask", "upright"]
@@ -99,7 +99,7 @@ def _fields(source: Source) -> tuple[Field, ...]:
 
 def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
     limit = number(options, "max_voxels", _MAX_VOXELS)
-    array, affine = _load(item.paths[0], limit, _nan(options))
+    array, affine = _load(item.paths[0], limit, options)
     sample = {
         **item.scalars,
         "volume": array,
@@ -114,7 +114,7 @@ def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
     return sample
 
 
-def _load(path: Path, limit: float, nan: str | None) -> tuple[Array, npt.NDArray[np.float64]]:
+def _load(path: Path, limit: float, options: Mapping[str, str]) -> tuple[Array, npt.NDArray[np.float64]]:
     """The array [Z, Y, X] in RAS orientation, and its affine matrix for (x, y, z) in mm."""
     nibabel = require("nibabel", "read NIfTI files")
     if not _is_nifti(path):
@@ -138,7 +138,7 @@ def _load(path: Path, limit: float, nan: str | None) -> tuple[Array, npt.NDArray
     keep = data.dtype.kind in "iu" and not scaled
     data = data.astype(data.dtype.newbyteorder("=") if keep else np.float32, copy=False)
     if not keep:
-        data = _finite(path, data, nan)
+        data = finite(path, data, options)
     return upright(data, affine)
 
 
@@ -167,18 +167,6 @@ def _decompressed(path: Path, image: Any) -> Any:
         while stream.read(1 << 20):
             continue
     return type(image).from_bytes(content)
-
-
-def _finite(path: Path, data: Array, nan: str | None) -> Array:
-    """``data`` with what is not finite replaced by ``nan``; an error where there is such, and nothing to put there."""
-    wrong = ~np.isfinite(data)
-    if not wrong.any():
-        return data
-    if nan is None:
-        place = tuple(int(index[0]) for index in np.nonzero(wrong))
-        problem = f"{int(wrong.sum())} voxels are not finite, the first is {data[place]} at (x, y, z) = {place}"
-        raise unreadable(path, problem, "Say what to put in their place with nan=VALUE.")
-    return np.where(wrong, np.float32(nan), data)
 
 
 def _check_header(path: Path, image: Any, limit: float) -> None:
@@ -234,7 +222,7 @@ def load_mask(path: Path, owner: Path, shape: tuple[int, ...], affine: npt.NDArr
     Raises:
         UnreadableFile: it cannot be decoded, is no mask, or is not on the volume's grid.
     """
-    values, grid = _load(path, limit, None)
+    values, grid = _load(path, limit, {})
     if values.shape != shape or not np.allclose(grid, affine, atol=_GRID, rtol=0):
         raise unreadable(
             path,
@@ -252,14 +240,6 @@ def load_mask(path: Path, owner: Path, shape: tuple[int, ...], affine: npt.NDArr
     return marked
 
 
-def _nan(options: Mapping[str, str]) -> str | None:
-    """The option ``nan``, known to be a finite number."""
-    text = options.get("nan")
-    if text is not None and not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text):
-        raise InvalidSetting(f"nan must be a finite number, what to put in the place of NaN; got {text!r}.")
-    return text
-
-
 importer = Importer(
     name="nifti",
     title="NIfTI and FreeSurfer volumes (.nii, .nii.gz, .mgh, .mgz)",
@@ -271,11 +251,9 @@ importer = Importer(
     fields=_fields,
     options={
         "unit": "of the values, such as HU (default: none)",
-        "nan": "number to put in the place of voxels that are NaN or infinite (default: refuse the file)",
+        **NAN_OPTION,
         "max_voxels": f"refuse files whose header claims more (default {_MAX_VOXELS:.0f})",
         **_folders.MASK_OPTION,
-        **_folders.LABEL_OPTION,
-        **_metadata.PATTERN_OPTION,
-        **_metadata.OPTIONS,
+        **_metadata.FILE_OPTIONS,
     },
 )

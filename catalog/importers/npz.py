@@ -31,7 +31,7 @@ import pyarrow as pa
 
 from sensorium.catalog.fields import Field, ScalarField
 from sensorium.catalog.importer import Importer, Item, Source
-from sensorium.catalog.importers import _folders, _metadata
+from sensorium.catalog.importers import _metadata
 from sensorium.catalog.importers._files import identifiers, number, once, probe, unreadable, visible
 from sensorium.platform.errors import InvalidSetting, UserError, close_matches
 
@@ -328,8 +328,6 @@ importer = Importer(
         "scale": "number above 0 that values are multiplied by, or the name of an array with it (default: none)",
         "label_from": "member: the array's name becomes the label (default: no label from it)",
         "max_bytes": f"refuse archives whose arrays are larger together (default {MAX_BYTES:.0f})",
-        **_folders.LABEL_OPTION,
-        **_metadata.PATTERN_OPTION,
-        **_metadata.OPTIONS,
+        **_metadata.FILE_OPTIONS,
     },
 )

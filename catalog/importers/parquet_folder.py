@@ -158,6 +158,7 @@ importer = Importer(
     modality="image",
     modality_of=_modality,
     matches=_matches,
+    plans_guarded=True,
     plan=_plan,
     read=_read,
     fields=_fields,

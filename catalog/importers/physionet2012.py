@@ -29,6 +29,7 @@ import pyarrow as pa
 
 from sensorium.catalog.fields import Field, ScalarField
 from sensorium.catalog.importer import Importer, Item, Source
+from sensorium.catalog.importers import _text
 from sensorium.catalog.importers._files import head, probe, unreadable, visible
 from sensorium.platform.errors import UnreadableFile, close_matches
 
@@ -41,11 +42,15 @@ VARIABLES = (
     *("PaCO2", "PaO2", "Platelets", "RespRate", "SaO2", "SysABP", "Temp", "TroponinI", "TroponinT", "Urine", "WBC"),
     *("Weight", "pH"),
 )
+Numbers = npt.NDArray[np.float64]
+
 _INDEX = {name: index for index, name in enumerate(VARIABLES)}
 
 #: parameter at 00:00 -> scalar
 _DESCRIPTORS = {"Age": "age", "Gender": "gender", "Height": "height_cm", "ICUType": "icu_type", "Weight": "weight_kg"}
 _KNOWN = {"RecordID", *_DESCRIPTORS}
+#: parameter -> its place among the variables, -1 for one that is none
+_PLACES = {**dict.fromkeys(_KNOWN, -1), **_INDEX}
 #: column of the outcomes -> scalar
 _OUTCOMES = {
     "SAPS-I": "saps_i",
@@ -75,7 +80,6 @@ _RECORD = re.compile(r"(\d+)\.txt", re.IGNORECASE)
 _TABLE = re.compile(r"Outcomes[^/]*\.txt", re.IGNORECASE)
 _TIME = re.compile(r"(\d{1,4}):([0-5]\d)")
 _SUFFIXES = frozenset((".txt",))
-_FETCH = "Fetch the file anew."
 
 
 def _matches(source: Source) -> float:
@@ -120,7 +124,7 @@ def _outcomes(source: Source) -> dict[str, dict[str, int]]:
 
 
 def _table(path: Path) -> dict[str, dict[str, int]]:
-    lines = _lines(path)
+    lines = _text.lines(path)
     names = [name.strip() for name in lines[0].split(",")] if lines else []
     if "RecordID" not in names or "In-hospital_death" not in names:
         problem = f"line 1: the columns are {', '.join(names) or 'none'}, not those of the Challenge's outcomes"
@@ -131,34 +135,22 @@ def _table(path: Path) -> dict[str, dict[str, int]]:
             continue
         cells = [cell.strip() for cell in line.split(",")]
         if len(cells) != len(names) or not all(re.fullmatch(r"-?\d+", cell) for cell in cells):
-            raise unreadable(path, f"line {number}: {line!r} is not {len(names)} whole numbers", _FETCH)
+            raise unreadable(path, f"line {number}: {line!r} is not {len(names)} whole numbers", _text.FETCH)
         row = dict(zip(names, map(int, cells), strict=True))
         known = {_OUTCOMES[name]: value for name, value in row.items() if name in _OUTCOMES and value >= 0}
         if found.setdefault(cells[names.index("RecordID")], known) != known:
-            raise unreadable(path, f"line {number}: record {row['RecordID']} is there with other values", _FETCH)
+            raise unreadable(path, f"line {number}: record {row['RecordID']} is there with other values", _text.FETCH)
     return found
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_bytes().decode("utf-8-sig").splitlines()
-    except FileNotFoundError as error:
-        raise unreadable(path, "is gone", "Plan the import anew.") from error
-    except UnicodeDecodeError as error:
-        raise unreadable(path, f"is no UTF-8 text (byte {error.start})", _FETCH) from error
-    except OSError as error:
-        raise unreadable(path, f"cannot be read ({error.strerror})", "Check the file's permissions.") from error
 
 
 def _read(item: Item, _options: Mapping[str, str]) -> dict[str, Any]:
     path = item.paths[0]
-    lines = _lines(path)
+    lines = _text.lines(path)
     if not lines or lines[0].strip() != _HEADER:
         raise unreadable(path, f"line 1: does not read {_HEADER!r}", "Leave it out, or fetch it anew.")
-    hours, names, values = _columns(path, lines)
+    hours, names, variables, values = _columns(path, lines)
     scalars = _descriptors(path, item.id, hours, names, values)
     # a parameter that is no variable is known to be a descriptor
-    variables = np.fromiter((_INDEX.get(name, -1) for name in names), np.int32, len(names))
     kept = (variables >= 0) & (values >= 0)
     if not kept.any():
         raise unreadable(path, "the record has no observation, only descriptors", "Leave it out.")
@@ -172,20 +164,25 @@ def _read(item: Item, _options: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _columns(path: Path, lines: list[str]) -> tuple[npt.NDArray[np.float64], tuple[str, ...], npt.NDArray[np.float64]]:
-    """Hours, names of parameters and values of all lines of a record."""
-    rows = [line.split(",") for line in lines[1:] if line]
+def _columns(path: Path, lines: list[str]) -> tuple[Numbers, list[str], npt.NDArray[np.int32], Numbers]:
+    """Hours, names of parameters, their variables, and values of all lines of a record."""
+    rows = [line for line in lines[1:] if line]
     if not rows:
         raise unreadable(path, "the record is empty", "Leave it out, or fetch it anew.")
-    try:
-        times, names, texts = zip(*rows, strict=True)  # ValueError too where a row has not three cells
-        hours = np.array([_hours(time) for time in times])
-        values = np.array([float(text) for text in texts])
-    except ValueError:
-        raise _fault(path, lines) from None
-    if not (np.isfinite(values).all() and np.isfinite(hours).all() and _INDEX.keys() >= set(names) - _KNOWN):
+    # a line break ends a value: within a time or a name it is no such thing
+    cells = "\n,".join(rows).split(",")
+    names = cells[1::3]
+    if len(cells) != 3 * len(rows):
         raise _fault(path, lines)
-    return hours, names, values
+    try:
+        hours = np.array(list(map(_hours, cells[0::3])))
+        values = np.array(list(map(float, cells[2::3])))
+        variables = np.array(list(map(_PLACES.__getitem__, names)), np.int32)
+    except (ValueError, KeyError):
+        raise _fault(path, lines) from None
+    if not (np.isfinite(values).all() and np.isfinite(hours).all()):
+        raise _fault(path, lines)
+    return hours, names, variables, values
 
 
 @functools.lru_cache(maxsize=8192)  # a stay of 48 hours has 2881 minutes
@@ -200,19 +197,21 @@ def _fault(path: Path, lines: list[str]) -> UnreadableFile:
     for number, line in enumerate(lines[1:], start=2):
         cells = line.split(",")
         if line and len(cells) != 3:
-            return unreadable(path, f"line {number}: {line!r} has {len(cells)} cells, not 3; it may be cut off", _FETCH)
+            return unreadable(
+                path, f"line {number}: {line!r} has {len(cells)} cells, not 3; it may be cut off", _text.FETCH
+            )
         if not line:
             continue
         time, name, value = cells
         if not _TIME.fullmatch(time):
-            return unreadable(path, f"line {number}: the time {time!r} is not HH:MM", _FETCH)
+            return unreadable(path, f"line {number}: the time {time!r} is not HH:MM", _text.FETCH)
         if name not in _INDEX and name not in _KNOWN:
             hint = close_matches(name, [*_INDEX, *_KNOWN])
             remedy = f"{hint} Mend the line, or import the files as series_table.".strip()
             return unreadable(path, f"line {number}: the Challenge has no parameter {name!r}", remedy)
         if not _is_number(value):
-            return unreadable(path, f"line {number}: the value {value!r} of {name} is no finite number", _FETCH)
-    return unreadable(path, "is damaged", _FETCH)
+            return unreadable(path, f"line {number}: the value {value!r} of {name} is no finite number", _text.FETCH)
+    return unreadable(path, "is damaged", _text.FETCH)
 
 
 def _is_number(text: str) -> bool:
@@ -225,9 +224,9 @@ def _is_number(text: str) -> bool:
 def _descriptors(
     path: Path,
     identifier: str,
-    hours: npt.NDArray[np.float64],
-    names: tuple[str, ...],
-    values: npt.NDArray[np.float64],
+    hours: Numbers,
+    names: list[str],
+    values: Numbers,
 ) -> dict[str, float | int]:
     """Scalars from the lines at 00:00; negative ones are missing. The first weight of that time is the one on admission."""
     found: dict[str, float] = {}
@@ -242,7 +241,7 @@ def _descriptors(
         if value < 0:
             continue
         if scalar in _WHOLE and value != int(value):
-            raise unreadable(path, f"{name} is {value:g}, not a whole number", _FETCH)
+            raise unreadable(path, f"{name} is {value:g}, not a whole number", _text.FETCH)
         scalars[scalar] = int(value) if scalar in _WHOLE else value
     return scalars
 

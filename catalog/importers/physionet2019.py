@@ -31,7 +31,7 @@ import pyarrow as pa
 
 from sensorium.catalog.fields import Field, ScalarField
 from sensorium.catalog.importer import Importer, Item, Source
-from sensorium.catalog.importers import _folders, _metadata
+from sensorium.catalog.importers import _metadata
 from sensorium.catalog.importers._files import head, identifiers, once, probe, unreadable, visible
 from sensorium.catalog.importers._text import FETCH, lines
 from sensorium.platform.errors import UnreadableFile
@@ -228,5 +228,5 @@ importer = Importer(
     read=_read,
     attributes=_attributes,
     fields=_fields,
-    options={**_folders.LABEL_OPTION, **_metadata.PATTERN_OPTION, **_metadata.OPTIONS},
+    options={**_metadata.FILE_OPTIONS},
 )

@@ -7,7 +7,8 @@ was. Views are in the order of the file, those of COLMAP and LLFF by the names o
 
 Further: ``views`` (names of the pictures), ``masks`` [V, H, W] (1 where the alpha of RGBA is at least half, where it is not
 the same everywhere), ``distortion`` [V, 5] (k1, k2, p1, p2, k3 of OpenCV; pictures are not undistorted) where there is any,
-``points`` [P, 3] and ``point_colours`` [P, 3] of COLMAP, ``near`` and ``far`` [V] of LLFF, ``layout``.
+``points`` [P, 3] and ``point_colours`` [P, 3] of COLMAP, ``near`` and ``far`` [V] of LLFF, ``layout``. Where a view is of a
+fisheye, ``cameras`` [V] says ``fisheye`` or ``perspective``; a fisheye's distortion is k1, k2, k3, k4 of OpenCV's, and 0.
 
 Where a folder has several layouts of one scene, the first of transforms, colmap and llff is taken, or that of the option.
 """
@@ -48,8 +49,9 @@ _FIELDS: tuple[Field, ...] = (
         dtypes=("float64",),
         sizes={"K": (5,)},
         codec="zstd",
-        description="k1, k2, p1, p2, k3 of OpenCV",
+        description="k1, k2, p1, p2, k3 of OpenCV, or k1, k2, k3, k4, 0 of its fisheye",
     ),
+    ScalarField("cameras", pa.list_(pa.string()), dims="V", description="perspective or fisheye, of each view"),
     ArrayField("points", "P X", dtypes=("float64",), sizes={"X": (3,)}, codec="zstd", description="in the world"),
     ArrayField("point_colours", "P X", dtypes=("uint8",), sizes={"X": (3,)}, codec="zstd", description="RGB"),
     ScalarField("views", pa.list_(pa.string()), dims="V", description="names of the pictures"),
@@ -183,6 +185,8 @@ def _read(item: Item, options: Mapping[str, str]) -> dict[str, Any]:
         "layout": layout,
         **extra,
     }
+    if any(view.fisheye for view in views):
+        sample["cameras"] = ["fisheye" if view.fisheye else "perspective" for view in views]
     if distortion.any():
         sample["distortion"] = distortion
     if images.shape[3] == 4 and (images[..., 3] != images.flat[3]).any():
@@ -207,7 +211,7 @@ def _of_colmap(path: Path, options: Mapping[str, str]) -> tuple[list[Posed], dic
             problem = f"picture {view.name!r} is not in {folder}"
             raise unreadable(path, problem, "Fetch it, or name the folder of the pictures with images=FOLDER.")
         size = (float(camera.width), float(camera.height))
-        views.append(Posed(view.name, picture, size, camera.matrix, view.pose, camera.distortion))
+        views.append(Posed(view.name, picture, size, camera.matrix, view.pose, camera.distortion, camera.fisheye))
     cloud = _colmap.find(path.parent, "points3D")
     if cloud is None:
         return views, {}

@@ -28,7 +28,7 @@ import polars as pl
 
 from sensorium.catalog.fields import Field
 from sensorium.catalog.importer import Importer, Item, Source
-from sensorium.catalog.importers import _folders, _metadata, _tables
+from sensorium.catalog.importers import _metadata, _tables
 from sensorium.catalog.importers._files import head, identifiers, number, once, probe, unreadable, visible
 from sensorium.catalog.importers._layout import HOURS, Layout, layout
 from sensorium.platform.errors import InvalidSetting, UserError
@@ -347,8 +347,6 @@ importer = Importer(
         "sampling_rate": "wide form: Hz, where there is no column of times",
         "tolerance": f"wide form: how much a step of time may differ from the mean, as a part (default {_TOLERANCE})",
         "dtype": f"of values or signal: {', '.join(_DTYPES)} (default: float32, the file's for wide Parquet)",
-        **_folders.LABEL_OPTION,
-        **_metadata.PATTERN_OPTION,
-        **_metadata.OPTIONS,
+        **_metadata.FILE_OPTIONS,
     },
 )

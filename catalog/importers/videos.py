@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from sensorium.catalog.fields import Field, ScalarField
 from sensorium.catalog.importer import Importer, Item, Source
-from sensorium.catalog.importers import _folders, _metadata
+from sensorium.catalog.importers import _metadata
 from sensorium.catalog.importers._files import head, identifiers, number, once, probe, unreadable, visible
 from sensorium.catalog.video_stream import VideoStream
 from sensorium.platform.errors import InvalidSetting
@@ -244,8 +244,6 @@ importer = Importer(
         "decode": "yes: store frames [T, H, W, 3] (default no: store the file's own bytes, decoded when they are read)",
         "max_bytes": f"refuse files, or with decode=yes frames, of more (default {_MAX_BYTES:.0f})",
         "max_pixels": f"refuse videos whose header claims more per frame (default {_MAX_PIXELS:.0f})",
-        **_folders.LABEL_OPTION,
-        **_metadata.PATTERN_OPTION,
-        **_metadata.OPTIONS,
+        **_metadata.FILE_OPTIONS,
     },
 )

@@ -24,7 +24,7 @@ from typing import IO, Any
 from sensorium.catalog import modality as modalities
 from sensorium.catalog.fields import Field
 from sensorium.catalog.importer import Importer, Item, Source
-from sensorium.catalog.importers import _embedded, _folders, _metadata, _tar
+from sensorium.catalog.importers import _embedded, _metadata, _modalities, _tar
 from sensorium.catalog.importers._files import number, once, places, probe, unreadable, visible
 from sensorium.platform.errors import InvalidSetting, UnreadableFile
 
@@ -113,7 +113,7 @@ def _modality(source: Source) -> str:
         before, role = extension.rpartition(".")[0], _role(extension)
         if role and role != "text":
             names.add(before.replace(".", "_") or bare.get(role, "array"))
-    found = _embedded.guessed(names)
+    found = _modalities.guessed(names)
     if len(found) != 1:
         says = (
             f"the first sample has {', '.join(_split(member.name)[1] for member in members)}"
@@ -233,8 +233,6 @@ importer = Importer(
         "id": "key (default), or shard: ids begin with the shard's name, where shards have the same keys",
         "skip": "extensions to leave out, parted by commas, such as pyd,thumb.jpg",
         "max_bytes": f"refuse samples whose members have more (default {_MAX_BYTES:.0f})",
-        **_folders.LABEL_OPTION,
-        **_metadata.PATTERN_OPTION,
-        **_metadata.OPTIONS,
+        **_metadata.FILE_OPTIONS,
     },
 )

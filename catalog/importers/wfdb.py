@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from sensorium.catalog.fields import Field
 from sensorium.catalog.importer import Importer, Item, Source
-from sensorium.catalog.importers import _folders, _metadata, _recordings
+from sensorium.catalog.importers import _metadata, _recordings
 from sensorium.catalog.importers._files import head, identifiers, number, once, probe, unreadable, visible
 from sensorium.catalog.importers._finite import NAN_OPTION, finite
 from sensorium.catalog.importers._text import lines
@@ -238,8 +238,6 @@ importer = Importer(
         **_recordings.OPTIONS,
         "annotator": "end of the files of annotations (default: atr); none",
         **NAN_OPTION,
-        **_folders.LABEL_OPTION,
-        **_metadata.PATTERN_OPTION,
-        **_metadata.OPTIONS,
+        **_metadata.FILE_OPTIONS,
     },
 )

@@ -25,8 +25,8 @@ import pyarrow.parquet as pq
 from sensorium.catalog import modality as modalities
 from sensorium.catalog.fields import Field, ScalarField
 from sensorium.catalog.importer import Importer, Item, Source
+from sensorium.catalog.importers import _modalities
 from sensorium.catalog.importers._files import number, once, unreadable
-from sensorium.catalog.modality import Modality
 from sensorium.platform import plugins
 
 __all__ = ["importer"]
@@ -134,15 +134,9 @@ def _modality_of(source: Source, store: Path) -> str | None:
     described = _described(store) or {}
     attributes = described.get("attributes") or {}
     told = attributes.get("modality") if isinstance(attributes, dict) else None
-    installed = plugins.load_all(modalities.GROUP, Modality)
-    if isinstance(told, str) and told in installed:
+    if isinstance(told, str) and told in plugins.names(modalities.GROUP):
         return told
-    names = {path.name for path in store.iterdir() if path.is_dir()}
-    fitting = []
-    for one in installed.values():
-        required = {name for name, field in one.arrays.items() if field.required}
-        if required and required <= names and one.name != "panorama":
-            fitting.append(one.name)
+    fitting = _modalities.guessed(path.name for path in store.iterdir() if path.is_dir())
     return fitting[0] if len(fitting) == 1 else None
 
 
@@ -283,11 +277,8 @@ importer = Importer(
     options={
         "modality": "of the samples (default: the group's attribute, or the one whose fields its arrays name)",
         "max_bytes": f"refuse samples and chunks that are larger (default {_MAX_BYTES:.0f})",
-        **{
-            name: f"array, or group of arrays, that becomes the field {name} (default: that of its name)"
-            for name in sorted(
-                {field for one in plugins.load_all(modalities.GROUP, Modality).values() for field in one.arrays}
-            )
-        },
+        **_modalities.field_options(
+            "array, or group of arrays, that becomes the field {name} (default: that of its name)"
+        ),
     },
 )

@@ -23,6 +23,7 @@ from sensorium.platform.tables import print_rows
 from tests.benchmarks.fits import fits, live
 from tests.benchmarks.serving import crowd, serve
 from tests.benchmarks.sweeps import codecs, long_sweep, peer, sweep
+from tests.benchmarks.tables import durability, filters, many_commits, race
 
 ROUNDS = 5
 IMAGES, SHAPE = 400, (256, 256, 3)
@@ -155,8 +156,8 @@ def queries(folder: Path) -> None:
 
 
 def main() -> None:
-    usual = (payload, commits, queries, codecs, sweep, peer, fits, live, serve, crowd)
-    parts = {part.__name__: part for part in (*usual, long_sweep)}
+    usual = (payload, commits, queries, durability, filters, race, codecs, sweep, peer, fits, live, serve, crowd)
+    parts = {part.__name__: part for part in (*usual, many_commits, long_sweep)}
     for part in [parts[name] for name in sys.argv[1:]] or usual:
         with tempfile.TemporaryDirectory(prefix="sensorium-bench-") as folder:
             part(Path(folder))

@@ -62,6 +62,7 @@ FOLDERS = (
     Folder("audio/speech_commands_samples", "speech_commands", options={"pattern": r"(?P<word>\w+?)__"}),
     Folder("audio/vctk_samples", "vctk"),
     Folder("hyperspectral/plantcv_corn_kernel", "corn_kernel"),
+    Folder("hyperspectral/grapevine_leaf_spectra", "grapevine", "arrays", {"modality": "table", "rows": "together"}),
     Folder("thermal/plantcv_thermal", "thermal", "arrays", {"modality": "table"}),
     Folder("video/umi_cup", "umi_cup"),
     Folder("plates_eu", "plates_eu"),

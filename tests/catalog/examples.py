@@ -25,6 +25,7 @@ from tests.catalog import (
     test_matlab_cubes,
     test_metaimage,
     test_mimic3,
+    test_mimic3_benchmarks,
     test_panoramas,
     test_parquet_folder,
     test_physionet2012,
@@ -229,6 +230,11 @@ def _mimic3(folder: Path) -> Options:
     return {}
 
 
+def _mimic3_benchmarks(folder: Path) -> Options:
+    test_mimic3_benchmarks.task(folder)
+    return {}
+
+
 def _webdataset(folder: Path) -> Options:
     test_webdataset.two(folder / "shard-000000.tar")
     return {}
@@ -272,6 +278,7 @@ EXAMPLES: dict[str, Callable[[Path], Options]] = {
     "matlab_cubes": _matlab,
     "metaimage": _metaimage,
     "mimic3": _mimic3,
+    "mimic3_benchmarks": _mimic3_benchmarks,
     "nifti": _nifti,
     "npz": _npz,
     "panoramas": _panoramas,

@@ -14,7 +14,7 @@ from sensorium.catalog import Catalog
 from sensorium.catalog.export import export
 from sensorium.catalog.importer import Source
 from sensorium.catalog.ingest import choose_importer
-from tests.catalog.importing import importer, refusal, write
+from tests.catalog.importing import importer, refusal, shared, write
 
 RNG = np.random.default_rng(5)
 
@@ -83,12 +83,47 @@ def test_bare_arrays_are_samples_or_rows_of_samples(catalog: Catalog, tmp_path: 
     np.testing.assert_array_equal(catalog["one"].select()["one"]["image"], images[0])
 
 
+def test_rows_of_several_files_are_the_same_samples(catalog: Catalog, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    images, labels = RNG.integers(0, 255, (3, 4, 5, 3)).astype(np.uint8), np.array([4, 0, 2])
+    for split in ("train", "ä b"):
+        (folder / split).mkdir(parents=True)
+        npy(folder / split / "X.npy", images)
+        npy(folder / split / "y.npy", labels)
+        npy(folder / split / "extra 1.npy", RNG.random((3, 7)))
+    options = {"modality": "image", "rows": "together", "image": "X"}
+    report = catalog.ingest(folder, "rows", options=options)
+    assert (report.format, report.added, report.failed) == ("arrays", 6, [])
+    found = catalog["rows"].select()
+    assert [sample.id for sample in found] == [f"{split}/{n}" for split in ("train", "ä b") for n in range(3)]
+    assert [sample["y"] for sample in found] == [4, 0, 2] * 2
+    assert all(type(sample["y"]) is int for sample in found)
+    np.testing.assert_array_equal(np.stack([sample["image"] for sample in found]), np.tile(images, (2, 1, 1, 1)))
+    np.testing.assert_array_equal(found["train/1"]["extra_1"], np.load(folder / "train/extra 1.npy")[1])
+    assert (found["train/1"]["split"], found["train/1"]["source"]) == ("train", "train")
+    assert catalog.ingest(folder, "rows", options=options).added == 0
+    npy(folder / "train" / "y.npy", labels[:2])
+    assert "differ in their numbers of rows (X.npy has 3, extra 1.npy has 3, y.npy has 2)" in refusal(
+        "arrays", folder, **options
+    )
+
+
+def test_a_table_of_features_in_files(catalog: Catalog) -> None:
+    folder = shared("hyperspectral/grapevine_leaf_spectra")
+    catalog.ingest(folder, "leaves", "arrays", options={"modality": "table", "rows": "together"})
+    found = catalog["leaves"].select()
+    assert len(found) == 164
+    np.testing.assert_array_equal(found["7"]["X"], np.load(folder / "X.npy")[7])
+    assert [found["7"][name] for name in ("y_chl", "y_stress")] == [
+        np.load(folder / f"{name}.npy")[7] for name in ("y_chl", "y_stress")
+    ]
+
+
 def test_what_we_export_as_npz_comes_back(catalog: Catalog, tmp_path: Path) -> None:
     made = catalog.create("scans", modality="volume")
     volume = RNG.integers(-1000, 900, (3, 4, 5)).astype(np.int16)
     made.append([{"id": "a/b", "volume": volume, "mask": (volume > 0).astype(np.uint8)}])
     export(made.select(), tmp_path / "out", format="npz")
-    (tmp_path / "out" / "samples.parquet").rename(tmp_path / "out" / "metadata.parquet")
     assert choose_importer(Source(tmp_path / "out")).name == "arrays"
     catalog.ingest(tmp_path / "out", "again")
     sample = catalog["again"].select()["a/b"]

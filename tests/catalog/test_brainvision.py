@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mne
 import numpy as np
 import pybv
 import pytest
@@ -81,6 +82,71 @@ def test_values_channel_by_channel(tmp_path: Path) -> None:
     assert np.array_equal(imported("brainvision", path)["a"]["signal"], stored.T)
 
 
+def as_text(
+    path: Path, *, orientation: str = "MULTIPLEXED", lines: int = 0, columns: int = 0, comma: str = "."
+) -> Path:
+    """The recording ``path`` with its values as NumPy writes them to text, in steps of 0.1 µV."""
+    record(path, fmt="binary_int16", resolution=0.1)
+    stored = np.fromfile(path.with_suffix(".eeg"), "<i2").reshape(-1, 3) / 4
+    rows = stored if orientation == "MULTIPLEXED" else stored.T
+    names = ["Fp1", "Cz", "Oz"] if orientation == "VECTORIZED" else [f"t{place}" for place in range(len(rows))]
+    text = "".join(f"{'head;' * 3}\n" for _ in range(lines))
+    for name, row in zip(names, rows, strict=True):
+        text += " ".join([*[name] * columns, *(repr(float(value)) for value in row)]).replace(".", comma) + "\n"
+    write(path.with_suffix(".eeg"), text)
+    changed(path, "=BINARY", "=ASCII")
+    changed(path, "=MULTIPLEXED", f"={orientation}")
+    entries = f"[ASCII Infos]\nDecimalSymbol={comma}\nSkipLines={lines}\nSkipColumns={columns}\n"
+    changed(path, "[Binary Infos]\nBinaryFormat=INT_16\n", entries)
+    write(path.with_name("expected.f8"), stored.T.tobytes())
+    return path
+
+
+@pytest.mark.parametrize("orientation", ["MULTIPLEXED", "VECTORIZED"])
+@pytest.mark.parametrize(("lines", "columns", "comma"), [(0, 0, "."), (1, 1, ","), (2, 0, ",")])
+def test_values_that_are_text(tmp_path: Path, orientation: str, lines: int, columns: int, comma: str) -> None:
+    path = as_text(tmp_path / "Übung 1/a b.vhdr", orientation=orientation, lines=lines, columns=columns, comma=comma)
+    stored = np.fromfile(path.with_name("expected.f8")).reshape(3, -1)
+    sample = imported("brainvision", path)["a b"]
+    assert sample["signal"].dtype == np.float32
+    assert np.allclose(sample["signal"], stored * 0.1, rtol=3e-7, atol=0)
+    assert (sample["channels"], sample["units"]) == (["Fp1", "Cz 2", "Ö,3"], ["µV"] * 3)
+    assert sample["annotation_labels"] == ["Stimulus/S  1", "Comment/eyes closed"]
+    assert sample["recorded"] == "2021-03-04T09:05:01"
+
+
+def test_text_is_what_the_reference_reads(tmp_path: Path) -> None:
+    path = as_text(tmp_path / "a.vhdr")
+    reference = mne.io.read_raw_brainvision(path, verbose="ERROR").get_data() * 1e6
+    assert np.allclose(imported("brainvision", path)["a"]["signal"], reference, rtol=3e-7, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("\n", " 1.5\n", "a.eeg, line 1: has 4 values, not 3"),
+        (" ", " x", "line 1: could not convert string to float"),
+        (" ", " nan ", "a.eeg, line 1: has 4 values, not 3"),
+        ("SkipLines=0", "SkipLines=-1", "its values are text, MULTIPLEXED, after -1 lines"),
+        ("DecimalSymbol=.", "DecimalSymbol=;", "with ';'"),
+        ("=MULTIPLEXED", "=SIDEWAYS", "its values are text, SIDEWAYS"),
+        ("=MULTIPLEXED", "=VECTORIZED", "promises 3 points of 3 channels; a.eeg has 3 of 500"),
+        ("=MULTIPLEXED", "=MULTIPLEXED\nDataPoints=501", "promises 501 points of 3 channels; a.eeg has 500 of 3"),
+        ("", None, "a.eeg has no values"),
+    ],
+)
+def test_broken_text_is_refused(tmp_path: Path, old: str, new: str | None, says: str) -> None:
+    path = as_text(tmp_path / "a.vhdr")
+    if new is None:
+        write(path.with_suffix(".eeg"), b"")
+    else:
+        changed(path if "=" in old else path.with_suffix(".eeg"), old, new)
+    text = refusal("brainvision", path)
+    assert says in text
+    assert str(tmp_path) in text
+    assert "claims 1500 values" in refusal("brainvision", as_text(tmp_path / "b.vhdr"), max_values="1499")
+
+
 def test_channels_may_be_chosen(tmp_path: Path) -> None:
     path = record(tmp_path / "a.vhdr")
     whole, part = (imported("brainvision", path, channels=text)["a"] for text in ("*", "C*"))
@@ -119,7 +185,7 @@ def cut(path: Path) -> None:
         (lambda path: changed(path, "=a.vmrk", "=C:\\a.vmrk"), "names a file elsewhere"),
         (lambda path: changed(path, "Channels=3", "Channels=99999999"), "claims 99999999 channels and describes 3"),
         (lambda path: changed(path, "Channels=3", "Channels=x"), "gives 'x' as numberofchannels"),
-        (lambda path: changed(path, "=BINARY", "=ASCII"), "its values are ASCII IEEE_FLOAT_32. Export it as BINARY"),
+        (lambda path: changed(path, "=BINARY", "=CSV"), "its values are CSV IEEE_FLOAT_32. Export it as BINARY"),
         (lambda path: changed(path, "IEEE_FLOAT_32", "FLOAT_7"), "its values are BINARY FLOAT_7"),
         (lambda path: changed(path, "Interval=4000.0", "Interval=0"), "gives '0' as the interval"),
         (lambda path: changed(path, "Interval=4000.0", "Interval=nan"), "gives 'nan' as the interval"),

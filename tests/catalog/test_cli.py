@@ -125,10 +125,8 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_promised_command_is_there() -> None:
     names = {registered.name or getattr(registered.callback, "__name__", "") for registered in app.registered_commands}
-    promised = (
-        "list show query ingest export history diff tag rules check quarantine verify compact vacuum preview report"
-    )
-    promised += " lineage runs drop"
+    promised = "list show query ingest export history diff tag rules check quarantine verify repair compact vacuum preview report"
+    promised += " lineage runs drop formats"
     assert names == set(promised.split())
 
 
@@ -216,6 +214,17 @@ def test_options_of_the_importer(elsewhere: Path, command: Command) -> None:
 
 
 # -- listings ---------------------------------------------------------------------------------------------------------
+
+
+def test_formats(elsewhere: Path, command: Command) -> None:
+    rows = {row["format"]: row for row in command("formats", "--json").json}
+    assert rows["nifti"]["modality"] == "volume"
+    assert rows["arrays"]["modality"] == "any"
+    assert command("formats").out.count("\n") == len(rows) + 2  # a line each
+    options = {row["option"] for row in command("formats", "nifti", "--json").json}
+    assert {"nan", "max_voxels"} <= options
+    end = command("formats", "nifty")
+    assert (end.code, "Did you mean 'nifti'" in end.complaint) == (2, True)
 
 
 def test_list(lake: Catalog, command: Command) -> None:
@@ -350,7 +359,7 @@ def payload(lake: Catalog, name: str) -> list[Path]:
     """The files that hold pixels, largest first."""
     chunks = Path(lake.storage.root, "datasets", name, "fragments").rglob("*")
     return sorted(
-        (path for path in chunks if path.is_file() and "c" in path.parts),
+        (path for path in chunks if path.is_file() and path.name != "zarr.json"),
         key=lambda path: path.stat().st_size,
         reverse=True,
     )
@@ -388,6 +397,35 @@ def test_compact(elsewhere: Path, command: Command) -> None:
     assert command("diff", "pets", "3", "4", "--json").code == 0
     assert all(np.array_equal(pets.select()[name]["image"], pixels) for name, pixels in PIXELS.items())
     assert command("compact", "pets") == End(0, "pets is compact at version 4\n", "")
+
+
+def test_compact_by_columns(elsewhere: Path, command: Command) -> None:
+    command("ingest", "pictures", "--dataset", "pets", "--batch", "1")
+    pets = Catalog("lake")["pets"]
+    assert command("compact", "pets", "--cluster", "label,id") == End(0, "pets is compact at version 5\n", "")
+    assert pets.history()["operation"].to_list()[:2] == ["compact", "cluster"]
+    refused = command("compact", "pets", "--cluster", "lable")
+    assert refused.code == 2
+    assert "'label'" in refused.complaint
+
+
+def test_repair_says_what_it_would_do_and_does_it_when_told(lake: Catalog, command: Command) -> None:
+    assert command("repair", "pets") == End(0, "pets: nothing is damaged.\n", "")
+    for damaged in payload(lake, "pets"):
+        content = bytearray(damaged.read_bytes())
+        content[len(content) // 2] ^= 1
+        damaged.write_bytes(content)
+    dry = command("repair", "pets")
+    assert dry.code == 0
+    assert "sample dropped" in dry.out
+    assert "--apply" in dry.out
+    assert lake["pets"].version == 2
+    broken = {problem["id"] for problem in command("verify", "pets", "--json").json}
+    assert broken
+    done = command("repair", "pets", "--apply", "--json").json
+    assert {one["id"] for one in done} == broken
+    assert command("verify", "pets").code == 0
+    assert {sample.id for sample in lake["pets"].select()} == set(PIXELS) - broken
 
 
 def test_vacuum_says_what_it_would_remove_and_removes_it_when_told(lake: Catalog, command: Command) -> None:
@@ -536,7 +574,10 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     # files and folders
     (["ingest", "nowhere", "--dataset", "new"], ["nowhere: there is no such file or folder"]),
     (["ingest", "empty", "--dataset", "new"], ["empty: no importer recognises it", "--format"]),
-    (["ingest", "notes.txt", "--dataset", "new"], ["notes.txt: no importer recognises it", "--format", "nifti"]),
+    (
+        ["ingest", "notes.txt", "--dataset", "new"],
+        ["notes.txt: no importer recognises it", "--format", "catalog formats"],
+    ),
     (["export", "pets", "-o", "pictures"], ["pictures is not an empty folder", "Give a new one"]),
     (["export", "pets", "-o", "notes.txt"], ["notes.txt is not an empty folder"]),
     (["export", "pets", "-o", "notes.txt/out"], ["notes.txt"]),

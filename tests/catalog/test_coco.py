@@ -139,7 +139,7 @@ def test_the_published_layout_with_captions_and_key_points(tmp_path: Path) -> No
         captions = document([said], [entry])
         write(tmp_path / f"annotations/captions_{split}2017.json", captions.replace('"categories"', '"none"'))
         points = [{"id": 7, "name": "dog", "keypoints": ["nose"]}]
-        whole = document([thing(keypoints=[1, 1, 2])], [entry], categories=points)
+        whole = document([thing(keypoints=[1, len(split), 2])], [entry], categories=points)
         write(tmp_path / f"annotations/person_keypoints_{split}2017.json", whole)
     assert choose_importer(Source(tmp_path)).name == "coco"
     samples = imported("coco", tmp_path)
@@ -148,10 +148,38 @@ def test_the_published_layout_with_captions_and_key_points(tmp_path: Path) -> No
         "val2017/1": ("val", ["of val"]),
     }
     assert all(sample["categories"] == ["dog"] for sample in samples.values())
+    assert [samples[f"{split}2017/1"]["keypoints"] for split in ("train", "val")] == [[[[1, 5, 2]]], [[[1, 3, 2]]]]
     upwards = [entry | {"file_name": "../val2017/1.png"}]
     write(tmp_path / "annotations/instances_val2017.json", document([thing()], upwards))
     single = imported("coco", tmp_path / "annotations/instances_val2017.json")
     assert list(single) == ["val2017/1"]
+
+
+def test_key_points_come_with_their_names_and_skeleton(tmp_path: Path, catalog: Catalog) -> None:
+    folder = tmp_path / "in"
+    picture(folder / "a.png")
+    kinds = [{"id": 7, "name": "dog", "keypoints": ["nose", "tail"], "skeleton": [[2, 1]]}, {"id": 2, "name": "cat"}]
+    things = [thing(1, keypoints=[1.5, 2, 2, 0, 0, 0], num_keypoints=1), thing(2, category_id=2), thing(3)]
+    write(folder / "points.json", document(things, categories=kinds))
+    assert catalog.ingest(folder, "things").added == 1
+    assert catalog["things"].attributes["skeletons"] == {"dog": {"names": ["nose", "tail"], "edges": [[1, 0]]}}
+    assert catalog["things"].select()["a"]["keypoints"] == [[[1.5, 2, 2], [0, 0, 0]], [], []]
+
+
+@pytest.mark.parametrize("skeleton", [[[0, 1]], [[1, 3]], [1, 2], [["a", "b"]], "nose-tail"])
+def test_skeletons_at_fault_are_refused(tmp_path: Path, skeleton: Any) -> None:
+    picture(tmp_path / "a.png")
+    kinds = [{"id": 7, "name": "dog", "keypoints": ["nose", "tail"], "skeleton": skeleton}]
+    write(tmp_path / "points.json", document([thing()], categories=kinds))
+    assert "category 'dog' has key points of no known form" in refusal("coco", tmp_path)
+
+
+@pytest.mark.parametrize("points", [[1, 2], [1, 2, 2], [1, 2, 2, 1, 2, float("inf")], [1, 2, 2, 1, 2, "x"], {"x": 1}])
+def test_key_points_at_fault_cost_their_own_picture(tmp_path: Path, points: Any) -> None:
+    picture(tmp_path / "a.png")
+    kinds = [{"id": 7, "name": "dog", "keypoints": ["nose", "tail"]}]
+    write(tmp_path / "points.json", document([thing(keypoints=points)], categories=kinds))
+    assert "keypoints must be 6 finite numbers" in refusal("coco", tmp_path)
 
 
 def test_pictures_of_ragged_sizes_in_folders_with_strange_names(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sensorium.catalog import Catalog
+from sensorium.catalog import Catalog, fragments
 
 #: appends batches of three samples for ever, and reports each commit after it was told that it succeeded
 _APPENDER = """
@@ -172,4 +172,5 @@ def test_a_full_disk_leaves_nothing_visible(tmp_path: Path) -> None:
         assert dataset.select().frame()["id"].to_list() == ["first"]
         assert dataset.verify().is_empty()
     finally:
+        fragments.forget()  # files that are open keep the disk busy
         subprocess.run(["umount", str(mount)], check=True)

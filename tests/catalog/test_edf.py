@@ -163,7 +163,7 @@ def test_broken_files_are_refused(tmp_path: Path, damage: Callable[[Path], objec
 
 def test_a_cut_bdf_and_a_large_one_are_refused(tmp_path: Path) -> None:
     path = record(tmp_path / "a.bdf", bdf=True)
-    assert "holds 800 values, more than the limit of 799" in refusal(path, max_values="799")
+    assert "claims 800 values, more than the limit of 799" in refusal(path, max_values="799")
     cut(path)
     assert "is cut off" in refusal(path)
 

@@ -134,6 +134,43 @@ def test_every_form_describes_itself_and_appears_as_a_whole(
     assert [path.name for path in tmp_path.iterdir() if path.name not in ("new", "lake")] == []
 
 
+@pytest.mark.parametrize("form", ["native", "npz"])
+def test_scalars_come_back_with_what_is_read_again(
+    form: str, catalog: Catalog, pictures: Dataset, voices: Dataset, tmp_path: Path
+) -> None:
+    """An export is a folder that can be imported, and so is an export of what was imported from one."""
+    before, source = pictures, "pictures"
+    for turn in range(2):
+        folder = tmp_path / f"out{turn}"
+        export(before.select(), folder, format=form)
+        assert catalog.ingest(folder, f"{source}_{turn}").failed == []
+        after = catalog[f"{source}_{turn}"]
+        assert {sample["metadata_id"] for sample in after.select()} == {sample.id for sample in before.select()}
+        by_id = {sample["metadata_id"]: sample for sample in after.select()}
+        for sample in before.select():
+            again = by_id[sample.id]
+            np.testing.assert_array_equal(again["image"], sample["image"])
+            assert ("mask" in again) == ("mask" in sample)
+            assert (again["label"], again.get("age")) == (sample["label"], sample.get("age"))
+        before = after
+    export(voices.select(), tmp_path / "voices", format="native")
+    assert catalog.ingest(tmp_path / "voices", "voices_again").failed == []
+    again = catalog["voices_again"].select()["v2"]
+    assert again["sampling_rate"] == 8000.0
+    assert not {"metadata_sampling_rate", "metadata_source"} & set(again)
+
+
+def test_rows_without_arrays_are_exported_and_passed_over(catalog: Catalog, tmp_path: Path) -> None:
+    made = catalog.create("mixed", modality="volume", fields={"note": "string"})
+    made.append([{"id": "a", "volume": np.zeros((2, 3, 4), np.int16), "note": "x"}])
+    export(made.select(), tmp_path / "out", format="npz")
+    table = pl.read_parquet(tmp_path / "out/samples.parquet")
+    empty = table.with_columns(pl.lit("b").alias("id"), pl.lit(None, pl.String).alias("file"))
+    pl.concat([table, empty]).write_parquet(tmp_path / "out/samples.parquet")
+    catalog.ingest(tmp_path / "out", "again")
+    assert catalog["again"].select()["a"]["note"] == "x"
+
+
 def _full(*_: Any) -> None:
     raise OSError(28, "No space left on device")
 

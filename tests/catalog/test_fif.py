@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gzip
 import struct
 import warnings
 from collections.abc import Callable
@@ -51,6 +52,38 @@ def test_values_units_and_marks(tmp_path: Path, kind: str) -> None:
     assert (sample["sampling_rate"], sample["bad_channels"]) == (200.0, ["Oz 2"])
     assert "recorded" not in sample
     assert importer("fif").matches(Source(path)) > 0.5
+
+
+def test_packed_files_hold_the_same(tmp_path: Path, catalog: Catalog) -> None:
+    plain = imported("fif", record(tmp_path / "a_raw.fif"))["a_raw"]
+    record(tmp_path / "in/Übung 1/b_raw.fif.gz")
+    epochs = mne.make_fixed_length_epochs(recording(), 1.0, verbose="ERROR")
+    epochs.save(tmp_path / "in/b-epo.fif.gz", verbose="ERROR")
+    assert choose_importer(Source(tmp_path / "in")).name == "fif"
+    (packed,) = imported("fif", tmp_path / "in").items()
+    assert packed[0] == "Übung 1/b_raw"
+    assert np.array_equal(packed[1]["signal"], plain["signal"])
+    assert packed[1]["channels"] == plain["channels"]
+    assert catalog.ingest(tmp_path / "in", "meg").added == 1
+    assert catalog.ingest(tmp_path / "in", "meg").added == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (lambda plain: gzip.compress(plain)[:-200], "cannot be unpacked"),
+        (lambda plain: gzip.compress(plain[:-30]), "is cut off or damaged"),
+        (lambda plain: plain, "cannot be unpacked"),
+        (lambda plain: b"", "is no FIF file"),
+        (lambda plain: gzip.compress(bytes(400 << 20), 1), "inflates to more than 2.76435e+08 bytes"),
+    ],
+)
+def test_broken_packed_files_are_refused(tmp_path: Path, content: Callable[[bytes], bytes], says: str) -> None:
+    plain = record(tmp_path / "a_raw.fif").read_bytes()
+    path = write(tmp_path / "b_raw.fif.gz", content(plain))
+    text = refusal("fif", path, max_values="1e6")
+    assert text.startswith(f"{path}: ")
+    assert says in text
 
 
 @pytest.mark.parametrize("dated", [True, False])

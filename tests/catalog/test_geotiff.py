@@ -145,6 +145,34 @@ def test_a_second_import_adds_nothing_and_the_previews_draw(tmp_path: Path, cata
         drawing(Figure().subplots(), sample)
 
 
+@pytest.mark.parametrize(("bands", "name"), [(6, "geotiff"), (3, "geotiff_pictures")])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
+def test_masks_beside_scenes(tmp_path: Path, catalog: Catalog, bands: int, name: str, dtype: Any) -> None:
+    folder = tmp_path / "in"
+    marks = np.arange(35).reshape(7, 5, 1).astype(dtype)
+    for one in ("ä b", "c"):
+        scene(folder / f"images/{one}.tif", values(bands, np.uint8))
+        scene(folder / f"masks/{one}.tif", marks)
+        scene(folder / f"labels/{one}.tif", marks + 1)
+    assert choose_importer(Source(folder)).name == name
+    samples = imported(name, folder)
+    assert list(samples) == ["images/c", "images/ä b"]
+    for sample in samples.values():
+        assert sample["mask"].dtype == np.dtype(dtype)
+        assert np.array_equal(sample["mask"], marks[..., 0])
+        assert np.array_equal(sample["labels"], marks[..., 0] + 1)
+    part = imported(name, folder, tile="4")["images/c/1_1"]
+    assert np.array_equal(part["mask"], marks[4:, 4:, 0])
+    assert catalog.ingest(folder, "scenes").added == 2
+    assert catalog.ingest(folder, "scenes").added == 0
+    assert np.array_equal(catalog["scenes"].select()["images/c"]["labels"], marks[..., 0] + 1)
+    assert catalog["scenes"].preview().content.startswith(b"\x89PNG")
+    assert len(imported(name, folder / "images")) == 2
+    (folder / "labels/c.tif").unlink()
+    scene(folder / "masks/c.tif", values(1, np.uint8, 9, 5))
+    assert "c.tif: has 1 bands of 5 x 9 uint8, its scene is 5 x 7" in refusal(name, folder)
+
+
 def claim(path: Path, width: int, height: int) -> Path:
     """Rewrite the size in the header of a classic TIFF file."""
     content = bytearray(path.read_bytes())

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from sensorium.catalog import Catalog
+from sensorium.catalog import Catalog, upkeep
 from sensorium.platform.errors import DuplicateSample, ExpiredVersion, UnknownSample
 
 IDS = st.sampled_from([f"s{n}" for n in range(8)])
@@ -37,6 +37,7 @@ class History(RuleBasedStateMachine):
         self.versions: dict[int, State] = {}
         self.tags: dict[str, int] = {}
         self.expired: set[int] = set()
+        self.factor, upkeep._FACTOR = upkeep._FACTOR, 3
 
     @initialize()
     def create(self) -> None:
@@ -45,6 +46,7 @@ class History(RuleBasedStateMachine):
         self.note(self.dataset.version)
 
     def teardown(self) -> None:
+        upkeep._FACTOR = self.factor
         shutil.rmtree(self.folder)
 
     def note(self, version: int) -> None:
@@ -52,16 +54,19 @@ class History(RuleBasedStateMachine):
         last = max(self.versions, default=-1)
         for skipped in range(last + 1, version):
             self.versions[skipped] = self.versions[last]
-        self.versions[version] = {identifier: dict(row) for identifier, row in self.state.items()}
+        for number in range(
+            version, max(version, self.dataset.version) + 1
+        ):  # table files may have been merged after it
+            self.versions[number] = {identifier: dict(row) for identifier, row in self.state.items()}
 
-    @rule(ids=st.lists(IDS, min_size=1, max_size=4, unique=True), value=VALUES, size=SIZES)
-    def append(self, ids: list[str], value: int, size: int) -> None:
+    @rule(ids=st.lists(IDS, min_size=1, max_size=4, unique=True), value=VALUES, size=SIZES, dedupe=st.booleans())
+    def append(self, ids: list[str], value: int, size: int, dedupe: bool) -> None:
         samples = [{"id": identifier, "image": array(value, size), "value": value} for identifier in ids]
         if set(ids) & set(self.state):
             with pytest.raises(DuplicateSample):
-                self.dataset.append(samples, evolve=True)
+                self.dataset.append(samples, evolve=True, dedupe=dedupe)
             return
-        version = self.dataset.append(samples, evolve=True)
+        version = self.dataset.append(samples, evolve=True, dedupe=dedupe)
         self.state |= {identifier: {"value": value, "image": (value, size)} for identifier in ids}
         self.note(version)
 
@@ -105,6 +110,11 @@ class History(RuleBasedStateMachine):
     @rule()
     def compact(self) -> None:
         self.note(self.dataset.compact())
+
+    @precondition(lambda self: any("value" in row for row in self.state.values()))
+    @rule(columns=st.sampled_from([["value"], ["value", "id"], []]))
+    def cluster(self, columns: list[str]) -> None:
+        self.note(self.dataset.compact(cluster=columns))
 
     @rule()
     def vacuum_within_retention(self) -> None:

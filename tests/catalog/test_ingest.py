@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from sensorium.catalog.declaration import Declaration
 from sensorium.catalog.importer import Item
 from sensorium.catalog.reading import Group
 from sensorium.catalog.reading_message import pack, unpack
-from sensorium.platform.errors import BrokenPlugin, InvalidSetting, UnreadableFile
+from sensorium.platform.errors import BrokenPlugin, InvalidSetting, UnknownPlugin, UnreadableFile
 from tests.catalog import wild
 
 
@@ -60,6 +61,42 @@ def test_a_file_that_harms_its_reader_is_named_and_the_others_go_in(harm: str, c
     assert len(readings(folder, "harmful")) <= 2
     again = catalog.ingest(folder, "signals", seconds=6)
     assert (again.added, again.skipped, len(again.failed)) == (0, 5, 1)
+
+
+def test_a_plan_that_may_do_harm_is_made_beside_this_process(catalog: Catalog, folder: Path) -> None:
+    write(folder, a="number 1", b="number 2")
+    report = catalog.ingest(folder, "signals", "wild_planner", options={"plan": "well"}, licence="CC0")
+    assert (report.planned, report.added) == (2, 2)
+    made = catalog["signals"]
+    assert (made.declaration.licence, made.attributes) == ("CC0", {"sampling_rate": 1.0})
+    assert catalog.ingest(folder, "signals", "wild_planner", options={"plan": "well"}, dry_run=True).skipped == 2
+    assert str(os.getpid()) not in (folder / "planned").read_text().split()
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        ("crash", "a file in it crashes the importer 'wild_planner' as it plans"),
+        ("odd", "a fault of the planner"),
+        ("bad", "is bad. Mend it."),
+    ],
+)
+def test_a_plan_that_does_harm_is_an_error(harm: str, says: str, catalog: Catalog, folder: Path) -> None:
+    write(folder, a="number 1")
+    with pytest.raises(UnreadableFile, match=re.escape(str(folder))) as caught:
+        catalog.ingest(folder, "signals", "wild_planner", options={"plan": harm})
+    assert says in str(caught.value)
+    assert "signals" not in catalog
+
+
+def test_a_format_that_is_not_there_is_said_in_a_line(catalog: Catalog, folder: Path) -> None:
+    with pytest.raises(
+        UnknownPlugin, match=r"unknown name 'nifty' among importers. Did you mean 'nifti'.*catalog formats"
+    ):
+        catalog.ingest(folder, "signals", "nifty")
+    with pytest.raises(UnreadableFile, match=r"no importer recognises it\. Name one with --format") as caught:
+        catalog.ingest(folder, "signals")
+    assert len(str(caught.value).removeprefix(str(folder))) < 120
 
 
 def test_nothing_is_made_where_nothing_can_be_read(catalog: Catalog, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,21 @@ def test_wavelengths_are_named_sorted_and_turned_to_nanometres(tmp_path: Path) -
     assert sample["wavelength"] == pytest.approx(BANDS)
     assert np.array_equal(sample["cube"], CUBE[..., ::-1])
     assert "no 'lambda_' with 5 numbers" in refusal("matlab_cubes", tmp_path, wavelength="lambda_")
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_version_4_is_known_and_refused(tmp_path: Path, order: str) -> None:
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"cube": CUBE[0].astype(np.float64)}, format="4")
+    if order == ">":
+        content = path.read_bytes()
+        (kind, *rest) = struct.unpack("<5i", content[:20])
+        path.write_bytes(struct.pack(">5i", kind + 1000, *rest) + content[20:])
+    assert choose_importer(Source(path)).name == "matlab_cubes"
+    assert "is a MATLAB file of version 4, which has no cubes. Save it in MATLAB with -v7" in refusal(
+        "matlab_cubes", path
+    )
+    assert importer("matlab_cubes").matches(Source(write(tmp_path / "b.mat", bytes(500)))) == 0
 
 
 def test_objects_are_never_looked_into(tmp_path: Path) -> None:

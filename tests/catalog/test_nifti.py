@@ -127,7 +127,7 @@ def test_voxels_that_are_not_finite_need_a_number_in_their_place(tmp_path: Path)
     values = np.zeros((2, 3, 4), np.float32)
     values[1, 2, 3] = np.nan
     path = volume(tmp_path / "a.nii", values)
-    assert "1 voxels are not finite, the first is nan at (x, y, z) = (1, 2, 3)" in refusal("nifti", path)
+    assert "1 values are not finite, the first is nan at (1, 2, 3)" in refusal("nifti", path)
     assert imported("nifti", path, nan="-3500")["a"]["volume"][3, 2, 1] == -3500
     with pytest.raises(InvalidSetting, match="nan"):
         imported("nifti", path, nan="nan")

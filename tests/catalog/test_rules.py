@@ -136,6 +136,52 @@ def test_shares_of_classes_must_stay_near_those_of_a_version(people: Dataset) ->
         people.append([sample("d", label="x")])
 
 
+@pytest.mark.parametrize("action", ["reject", "quarantine"])
+def test_an_update_that_breaks_a_rule_changes_nothing(action: Any, people: Dataset) -> None:
+    people.set_rules([Rule("age_range", AGE.check, action=action)])
+    before = people.version
+    with pytest.raises(InvalidSample, match=r"sample 'b': the update breaks rule 'age_range': .*\(age = 130\)\. Mend"):
+        people.update([{"id": "a", "age": 31}, {"id": "b", "age": 130}])
+    assert people.version == before
+    assert people.quarantine().is_empty()
+    people.update([{"id": "a", "age": 31}])
+    assert [one["age"] for one in people.select()] == [31, 40]
+
+
+def test_an_update_is_warned_of(people: Dataset, caplog: pytest.LogCaptureFixture) -> None:
+    people.set_rules([Rule("age_range", AGE.check, action="warn")])
+    with caplog.at_level(logging.WARNING, "sensorium"):
+        people.update([{"id": "b", "age": 130}], message="birthday")
+    assert "'b': age BETWEEN" in caplog.text
+    assert people.select()["b"]["age"] == 130
+    assert people.history()["message"][0] == "birthday; 1 break rule age_range"
+
+
+def test_an_update_is_asked_about_what_it_sets(people: Dataset) -> None:
+    """A sample that broke a rule before can be mended field by field."""
+    people.update([{"id": "b", "age": 130}])
+    people.set_rules([AGE, Rule("both", "age < 200 OR label = 'z'")])
+    people.update([{"id": "b", "subject": "s3"}])
+    with pytest.raises(InvalidSample, match="rule 'age_range'"):
+        people.update([{"id": "b", "age": 131}])
+    people.update([{"id": "b", "label": None}])
+    people.update([{"id": "b", "age": 13}])
+    assert people.check().is_empty()
+
+
+def test_an_updated_value_must_be_unique_among_the_others(people: Dataset) -> None:
+    people.set_rules([Rule("one_each", "subject", kind="unique"), Rule("even", "label @ 1 < 0.6", kind="balance")])
+    people.update([{"id": "a", "subject": "s1"}])  # its own value is no other's
+    people.update([{"id": "a", "subject": "s2"}, {"id": "b", "subject": "s1"}])  # they change places
+    with pytest.raises(InvalidSample, match="subject = 's1' is that of 'b', too"):
+        people.update([{"id": "a", "subject": "s1"}])
+    with pytest.raises(InvalidSample, match="comes twice"):
+        people.update([{"id": "a", "subject": "s4"}, {"id": "b", "subject": "s4"}])
+    people.update([{"id": "a", "label": "y"}])  # y has 2 of 2, and not 3
+    with pytest.raises(InvalidSample, match=r"would be 100\.0%"):
+        people.update([{"id": "a", "label": "z"}, {"id": "b", "label": "z"}])
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [

@@ -207,6 +207,30 @@ def test_pictures_of_another_size_than_said_scale_the_intrinsics(tmp_path: Path)
     check_geometry(imported("scenes", tmp_path)[tmp_path.name], scale=2)
 
 
+@pytest.mark.parametrize("form", ["bytes", "text", "nerfstudio", "instant-ngp"])
+def test_fisheyes_keep_their_distortion(tmp_path: Path, catalog: Catalog, form: str) -> None:
+    folder = tmp_path / "in"
+    terms = [0.1, -0.02, 0.003, -0.0004]
+    focal = [FOCAL, FOCAL, WIDTH / 2, HEIGHT / 2]
+    if form == "text":
+        parameters = " ".join(map(str, [*focal, *terms]))
+        camera = f"OPENCV_FISHEYE {WIDTH} {HEIGHT} {parameters}"
+        colmap_text(folder / "sparse/0", pictures(folder / "images"), camera)
+    elif form == "bytes":
+        made_colmap(folder, colmap_bytes)
+        packed = struct.pack("<QiiQQ8d", 1, 7, 5, WIDTH, HEIGHT, *focal, *terms)
+        write(folder / "sparse/0/cameras.bin", packed)
+    else:
+        said = {"camera_model": "OPENCV_FISHEYE"} if form == "nerfstudio" else {"is_fisheye": True}
+        numbers = dict(zip(("k1", "k2", "k3", "k4"), terms, strict=True))
+        nerf(folder / "transforms.json", pictures(folder), **said, **numbers)
+    (sample,) = imported("scenes", folder).values()
+    assert sample["cameras"] == ["fisheye"] * 4
+    assert sample["distortion"].tolist() == [[*terms, 0]] * 4
+    assert np.allclose(sample["intrinsics"], [[FOCAL, 0, WIDTH / 2], [0, FOCAL, HEIGHT / 2], [0, 0, 1]])
+    assert catalog.ingest(folder, "scenes").added == 1
+
+
 def test_llff(tmp_path: Path) -> None:
     pictures(tmp_path / "fern" / "images_4")
     llff(tmp_path / "fern" / "poses_bounds.npy")
@@ -281,7 +305,7 @@ def _edited(document: dict[str, Any], **changes: Any) -> str:
         ({"camera_angle_x": 4}, "not between 0 and pi"),
         ({"camera_angle_x": None}, "no focal length"),
         ({"fl_x": "60"}, "no finite number"),
-        ({"camera_model": "OPENCV_FISHEYE"}, "fisheye"),
+        ({"camera_model": "FISHEYE624"}, "of a camera of model FISHEYE624"),
         ({"w": 64, "h": 64}, "is said to have 64 x 64 pixels"),
     ],
 )
@@ -300,7 +324,8 @@ def test_broken_transforms_are_refused(tmp_path: Path, changes: dict[str, Any], 
     [
         ("cameras.bin", lambda whole: whole[:-1], "within an entry"),
         ("cameras.bin", lambda whole: whole + b"x", "1 bytes too many"),
-        ("cameras.bin", lambda whole: whole[:12] + struct.pack("<i", 5) + whole[16:], "of model OPENCV_FISHEYE"),
+        ("cameras.bin", lambda whole: whole[:12] + struct.pack("<i", 8) + whole[16:], "of model SIMPLE_RADIAL_FISHEYE"),
+        ("cameras.bin", lambda whole: whole[:12] + struct.pack("<i", 5) + whole[16:], "within an entry"),
         ("images.bin", lambda whole: struct.pack("<Q", 1 << 60) + whole[8:], f"claims {1 << 60} entries"),
         ("images.bin", lambda whole: whole[:-3], "claims a list of 25"),
         ("images.bin", lambda whole: whole[:76], "claims 4 entries"),

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,15 @@ from sensorium.platform.errors import InvalidSetting, UnreadableFile
 
 
 def _plan(source: Source) -> Iterator[Item]:
+    if "plan" in source.options:
+        with (source.path / "planned").open("a") as planned:
+            planned.write(f"{os.getpid()}\n")
+        if source.options["plan"] == "crash":
+            os.abort()
+        if source.options["plan"] == "odd":
+            raise ZeroDivisionError("a fault of the planner")
+        if source.options["plan"] == "bad":
+            raise UnreadableFile(f"{source.path}: is bad. Mend it.")
     for path in source.files(frozenset((".wild",))):
         yield Item(source.identifier(path), (path,), {"size": path.stat().st_size})
 
@@ -58,6 +68,10 @@ importer = Importer(
     attributes=lambda source: {"sampling_rate": 1.0},
     options={"limit": "wrong whatever it is"},
 )
+#: the same, whose plan may do harm, too
+planner = replace(
+    importer, name="wild_planner", matches=lambda _: 0.0, plans_guarded=True, options={"plan": "what it does"}
+)
 
 
 @contextmanager
@@ -66,7 +80,9 @@ def installed(folder: Path) -> Iterator[None]:
     about = folder / "wild-1.0.dist-info"
     about.mkdir(parents=True)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: wild\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text("[sensorium.importers]\nwild = tests.catalog.wild:importer\n")
+    (about / "entry_points.txt").write_text(
+        "[sensorium.importers]\nwild = tests.catalog.wild:importer\nwild_planner = tests.catalog.wild:planner\n"
+    )
     before = sys.path[:]
     sys.path[:0] = [str(folder), str(Path(__file__).parents[2])]
     _forget()

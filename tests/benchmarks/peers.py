@@ -1,0 +1,221 @@
+"""Feeding from the catalog against other ways to keep samples: who writes, scans, picks and shuffles how fast.
+
+Every contender is a process of its own (:mod:`.contenders`); they take turns, so that what else the machine does hits all of
+them alike. Peers that are not in this environment are measured where ``PEERS`` names a Python that has them::
+
+    python3 -m venv .venv-peers && .venv-peers/bin/pip install torch datasets pylance webdataset deeplake
+    PEERS=.venv-peers/bin/python python -m tests.benchmarks feeds
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from sensorium.platform.tables import markdown
+from tests.benchmarks.contenders import stack_of
+
+ROUNDS = 5
+_SCRIPT = Path(__file__).with_name("contenders.py")
+_PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
+_ELSEWHERE = {"datasets": "datasets", "lance": "pylance", "webdataset": "webdataset", "deeplake": "deeplake"}
+_SECTION = ("<!-- feeds -->", "<!-- end of feeds -->")
+
+_ROWS = {
+    "write": "ingest",
+    "scan": "scan, batches of 64",
+    "single": "single samples at random",
+    "shuffled": "shuffled batches of 64",
+    "ray": "mean by Ray Data",
+    "dask": "mean by Dask",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison.
+
+    Attributes:
+        title: of its table.
+        data: name of the samples.
+        own: the catalog's contender, against which ratios are formed.
+        others: the contenders beside it.
+        counts: how many samples are read in some rows, where all would take minutes.
+    """
+
+    title: str
+    data: str
+    own: str
+    others: Sequence[str]
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+CASES = (
+    Case(
+        "Images: 600 of 256 × 256 × 3, uint8, 118 MB, not compressed",
+        "images",
+        "sensorium",
+        ("sensorium, durable", "raw", "raw, new memory", "npy", "zarr-python", *_ELSEWHERE),
+    ),
+    Case(
+        "Images, compressed",
+        "images",
+        "sensorium, zstd",
+        ("sensorium, blosc", "npz", "zarr-python, zstd", "parquet, zstd"),
+        {"parquet, zstd": {"single": 60}, "npz": {}},
+    ),
+    Case(
+        "Signals: 20,000 of 1024, float32, 82 MB, not compressed",
+        "signals",
+        "sensorium",
+        ("sensorium, durable", "raw", "raw, new memory", "npy", "zarr-python", *_ELSEWHERE),
+        {name: {"single": 2000} for name in ("lance", "deeplake", "zarr-python")},
+    ),
+    Case(
+        "Signals, compressed",
+        "signals",
+        "sensorium, zstd",
+        ("sensorium, blosc", "zarr-python, zstd", "parquet, zstd"),
+        {name: {"single": 1000, "shuffled": 1000} for name in ("zarr-python, zstd", "parquet, zstd")},
+    ),
+)
+
+
+class Process:
+    """A contender in its own process."""
+
+    def __init__(self, python: str, name: str, case: str, folder: Path) -> None:
+        self.name = name
+        folder.mkdir(parents=True)
+        self._process = subprocess.Popen(
+            [python, str(_SCRIPT), name, case, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.able = self.ask(what="can", of=list(_ROWS))
+
+    def ask(self, **question: Any) -> Any:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.name} ended with {self._process.wait()} at {question}")
+        return json.loads(line)
+
+    def close(self) -> None:
+        if self._process.stdin:
+            self._process.stdin.close()
+        self._process.wait()
+
+
+def measure(case: Case, folder: Path, rounds: int = ROUNDS) -> dict[str, dict[str, list[float]]]:
+    """MB/s by row and contender, one value a round."""
+    stack = stack_of(case.data)
+    peers = os.environ.get("PEERS", "")
+    started: list[Process] = []
+    for name in (case.own, *case.others):
+        if name in _ELSEWHERE and not peers:
+            continue
+        started.append(
+            Process(peers if name in _ELSEWHERE else sys.executable, name, case.data, folder / f"{len(started)}")
+        )
+    speeds: dict[str, dict[str, list[float]]] = {row: {} for row in _ROWS}
+
+    def note(process: Process, row: str, number: int, *, counts: bool) -> None:
+        asked = case.counts.get(process.name, {}).get(row, len(stack))
+        taken = process.ask(what=row, number=number, count=asked)
+        if counts:
+            speeds[row].setdefault(process.name, []).append(stack.nbytes * asked / len(stack) / taken / 1e6)
+
+    for number in range(rounds + 1):  # the first round warms up
+        for process in started:
+            note(process, "write", number, counts=number > 0)
+    for process in started:
+        process.ask(what="open", number=rounds)
+    for number in range(rounds + 1):
+        for row in list(_ROWS)[1:]:
+            for process in started:
+                if row in process.able and not (row == "single" and process.name == "webdataset"):
+                    note(process, row, number, counts=number > 0)
+    for process in started:
+        process.close()
+    return speeds
+
+
+def tabled(case: Case, speeds: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+    """Medians in MB/s, and the median of the rounds' ratios to the catalog in brackets."""
+    names = [name for name in (case.own, *case.others) if any(name in by_name for by_name in speeds.values())]
+    lines = []
+    for name in names:
+        cells = []
+        for row in _ROWS:
+            values = speeds[row].get(name)
+            if not values or case.own not in speeds[row]:
+                cells.append("–")
+                continue
+            ratio = statistics.median(own / other for own, other in zip(speeds[row][case.own], values, strict=True))
+            shown = f"{statistics.median(values):,.0f}"
+            cells.append(shown if name == case.own else f"{shown} ({ratio:.2f})")
+        lines.append([f"**{name}**" if name == case.own else name, *cells])
+    return f"### {case.title}\n\n" + markdown(["", *_ROWS.values()], lines)
+
+
+def machine() -> str:
+    """What the figures were measured on."""
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.processor(),
+    )
+    cores = len(os.sched_getaffinity(0))
+    gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    load = os.getloadavg()[0]
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d}, {cores} cores ({model}), {gigabytes:.0f} GB of memory, load before {load:.1f}"
+    )
+
+
+def versions() -> str:
+    """Of the libraries that were measured."""
+    own = {name: metadata.version(name) for name in ("numpy", "torch", "zarr", "ray", "dask")}
+    peers = os.environ.get("PEERS", "")
+    if peers:
+        code = "import importlib.metadata as m, json, sys; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
+        out = subprocess.run([peers, "-c", code, *_ELSEWHERE.values()], capture_output=True, text=True, check=True)
+        own |= json.loads(out.stdout)
+    return ", ".join(f"{name} {version.partition('+')[0]}" for name, version in own.items())
+
+
+def feeds(folder: Path) -> None:
+    """All comparisons; the page of benchmarks is written anew where the peers were there."""
+    head = f"Measured by `python -m tests.benchmarks feeds`: {machine()}. {versions()}."
+    parts = [head]
+    for number, case in enumerate(CASES):
+        parts.append(tabled(case, measure(case, folder / f"case{number}")))
+        sys.stdout.write(f"\n{parts[-1]}\n")
+        sys.stdout.flush()
+        shutil.rmtree(folder / f"case{number}")
+    if os.environ.get("PEERS") and _PAGE.exists():
+        text = _PAGE.read_text()
+        before, rest = text.split(_SECTION[0])
+        after = rest.split(_SECTION[1])[1]
+        body = "\n\n".join(parts)
+        _PAGE.write_text(f"{before}{_SECTION[0]}\n{body}\n{_SECTION[1]}{after}")
