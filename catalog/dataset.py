@@ -273,6 +273,7 @@ class Dataset:
 
         Raises:
             UnknownSample: an id is not there; nothing was changed.
+            InvalidSample: a row breaks a rule of the data set that rejects, or puts into quarantine; nothing was changed.
         """
         table = self._writable(durable=durable)
         return mutation.update(self.storage, table, rows, evolve=evolve, message=message)

@@ -6,7 +6,7 @@ differently, even at constant quantiser and with key frames only. One thread eac
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -116,8 +116,16 @@ def encode(encoder: str, planes: Planes, options: Mapping[str, str]) -> bytes:
     return encode_clip(encoder, [planes], options)
 
 
-def encode_clip(encoder: str, frames: Sequence[Planes], options: Mapping[str, str]) -> bytes:
+def encode_clip(
+    encoder: str,
+    frames: Sequence[Planes],
+    options: Mapping[str, str],
+    *,
+    opened: Callable[[], None] | None = None,
+) -> bytes:
     """Pictures of one size through FFmpeg's ``encoder``, signalled as full range BT.601, to a raw bitstream.
+
+    ``opened`` is called when the encoder has started.
 
     Raises:
         MissingDependency: PyAV was built without the encoder.
@@ -131,6 +139,9 @@ def encode_clip(encoder: str, frames: Sequence[Planes], options: Mapping[str, st
         context.time_base, context.framerate = Fraction(1, _FRAME_RATE), Fraction(_FRAME_RATE)
         context.color_range, context.colorspace = _FULL_RANGE, _BT601
         context.options = dict(options)
+        if opened is not None:
+            context.open()
+            opened()
         packets = [packet for time, planes in enumerate(frames) for packet in context.encode(_frame(planes, time))]
         return b"".join(bytes(packet) for packet in (*packets, *context.encode(None)))
     except (av.FFmpegError, ValueError) as error:

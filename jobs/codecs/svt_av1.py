@@ -13,8 +13,9 @@ Frames and their headers count as payload; sequence headers and delimiters do no
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sensorium.jobs import colour
 from sensorium.jobs.codecs import ClipCoder, Codec, Encoded, Picture, _av, _av1, _obu
@@ -39,8 +40,31 @@ def _encode_clip(pictures: Sequence[Picture], quality: int, gop: int) -> Encoded
     size = _av1.coded_size(pictures[0].size)
     _hush()
     options = {"preset": _PRESET, "crf": str(quality), "g": str(gop), "svtav1-params": _PARAMETERS}
-    data = _av.encode_clip("libsvtav1", [_av.padded(picture.planes, size) for picture in pictures], options)
+    before = _schedules()
+    padded = [_av.padded(picture.planes, size) for picture in pictures]
+    data = _av.encode_clip("libsvtav1", padded, options, opened=lambda: _calm(before))
     return Encoded(data, _obu.payload(data))
+
+
+def _schedules() -> dict[int, int]:
+    """Scheduling policy of each thread of this process."""
+    tasks = "/proc/self/task"
+    found = {}
+    for task in os.listdir(tasks) if os.path.isdir(tasks) else ():
+        with contextlib.suppress(ProcessLookupError):
+            found[int(task)] = os.sched_getscheduler(int(task))
+    return found
+
+
+def _calm(before: Mapping[int, int]) -> None:
+    """Take back the real-time priority that SVT-AV1, run as root, gives to its threads and to the one that calls it.
+
+    With it, this process and whatever it starts later would starve all others on the machine.
+    """
+    for task, policy in _schedules().items():
+        if policy == os.SCHED_FIFO != before.get(task):
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setscheduler(task, os.SCHED_OTHER, os.sched_param(0))
 
 
 def _hush() -> None:

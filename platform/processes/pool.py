@@ -293,6 +293,8 @@ def _lost(code: int, error: Exception) -> JobLost:
         return JobLost("crash", str(error).rstrip("."))
     if code == -signal.SIGXCPU:
         return JobLost("time", "it used more CPU time than it may")
+    if code == -signal.SIGALRM:
+        return JobLost("time", "it took longer than it may")
     if code == -signal.SIGKILL:
         return JobLost("memory", "the system killed its worker")
     name = signal.Signals(-code).name if code < 0 else f"exit code {code}"

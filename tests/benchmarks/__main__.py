@@ -5,7 +5,6 @@ A ratio above 1 means that Sensorium is faster. Nothing here is asserted: machin
 
 from __future__ import annotations
 
-import shutil
 import statistics
 import sys
 import tempfile
@@ -20,13 +19,15 @@ from deltalake import write_deltalake
 
 from sensorium.catalog import Catalog, Dataset
 from sensorium.platform.tables import print_rows
+from tests.benchmarks.bulk import bulk
 from tests.benchmarks.fits import fits, live
+from tests.benchmarks.peers import feeds
 from tests.benchmarks.serving import crowd, serve
+from tests.benchmarks.sizes import sizes
 from tests.benchmarks.sweeps import codecs, long_sweep, peer, sweep
 from tests.benchmarks.tables import durability, filters, many_commits, race
 
 ROUNDS = 5
-IMAGES, SHAPE = 400, (256, 256, 3)
 
 
 def seconds(action: Callable[[], object]) -> float:
@@ -53,52 +54,6 @@ class Table:
             rows.append([name, f"{amount / statistics.median(times):.0f} {unit}/s", f"{ratio:.2f}"])
         sys.stdout.write(f"\n{self.title}\n")
         print_rows(["", "median", f"times {self.peer}"], rows)
-
-
-def images() -> np.ndarray:
-    """Smooth pictures with noise: neither constant nor pure noise."""
-    random = np.random.default_rng(0)
-    ramps = np.add.outer(np.arange(SHAPE[0]), np.arange(SHAPE[1]))[None, ..., None] // 4
-    return ((ramps + random.integers(0, 24, (IMAGES, *SHAPE))) % 256).astype(np.uint8)
-
-
-def payload(folder: Path) -> None:
-    """Images through the catalog, as .npy files, and as one raw file."""
-    stack = images()
-    megabytes = stack.nbytes / 1e6
-    order = np.random.default_rng(1).permutation(IMAGES)
-    write, scan, shuffled = (
-        Table(title, "raw") for title in ("write images", "read images in order", "read single images, shuffled")
-    )
-    for number in range(ROUNDS):
-        place = folder / f"round{number}"
-        (place / "npy").mkdir(parents=True)
-        dataset = Catalog(place / "lake").create("images", modality="image")
-
-        def append(dataset: Dataset = dataset) -> None:
-            dataset.append({"id": f"{n:05d}", "image": image} for n, image in enumerate(stack))
-
-        def save(place: Path = place) -> None:
-            for n, image in enumerate(stack):
-                np.save(place / "npy" / f"{n}.npy", image)
-
-        write.round(sensorium=append, npy=save, raw=lambda place=place: (place / "raw").write_bytes(stack.data))
-        selection = dataset.select(fields=["image"])
-        _ = selection.rows
-        scan.round(
-            sensorium=lambda s=selection: [batch["image"].numpy() for batch in s.torch(batch_size=64)],
-            npy=lambda p=place: [np.load(p / "npy" / f"{n}.npy") for n in range(IMAGES)],
-            raw=lambda p=place: np.fromfile(p / "raw", np.uint8).reshape(stack.shape),
-        )
-        raw = np.memmap(place / "raw", np.uint8, "r", shape=stack.shape)
-        shuffled.round(
-            sensorium=lambda s=selection: [s[int(n)]["image"] for n in order],
-            npy=lambda p=place: [np.load(p / "npy" / f"{n}.npy") for n in order],
-            raw=lambda r=raw: [np.array(r[n]) for n in order],
-        )
-        shutil.rmtree(place)
-    for table in (write, scan, shuffled):
-        table.show(megabytes, "MB")
 
 
 def commits(folder: Path) -> None:
@@ -156,8 +111,8 @@ def queries(folder: Path) -> None:
 
 
 def main() -> None:
-    usual = (payload, commits, queries, durability, filters, race, codecs, sweep, peer, fits, live, serve, crowd)
-    parts = {part.__name__: part for part in (*usual, many_commits, long_sweep)}
+    usual = (feeds, commits, queries, durability, filters, race, codecs, sweep, peer, fits, live, serve, crowd)
+    parts = {part.__name__: part for part in (*usual, many_commits, long_sweep, sizes, bulk)}
     for part in [parts[name] for name in sys.argv[1:]] or usual:
         with tempfile.TemporaryDirectory(prefix="sensorium-bench-") as folder:
             part(Path(folder))

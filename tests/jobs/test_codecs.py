@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -442,3 +443,16 @@ def test_boxes_of_a_still_picture() -> None:
     for message, damaged in wrong.items():
         with pytest.raises(UnreadableFile, match=message):
             _boxes.item(damaged)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="not on Linux")
+@pytest.mark.parametrize("name", NAMES)
+def test_no_thread_becomes_real_time(name: str) -> None:
+    """An encoder that raises its priority (SVT-AV1 does, run as root) would starve the machine, and all that starts later."""
+    codec = codecs.get(name)
+    pictures = [Picture.of(np.full((64, 96, 3), value, np.uint8)) for value in (10, 90, 200)]
+    codec.encode(pictures[0], codec.worst)
+    if codec.clips is not None:
+        codec.clips.encode(pictures, codec.worst, 3)
+    tasks = [int(task) for task in os.listdir("/proc/self/task")]
+    assert {os.sched_getscheduler(task) for task in tasks} <= {os.SCHED_OTHER, os.SCHED_BATCH, os.SCHED_IDLE}
