@@ -225,7 +225,7 @@ class Models:
         _check_safetensors(draft)
         folder = uuid.uuid4().hex
         for name, content in {**draft.files, _WEIGHTS: draft.weights}.items():
-            self._storage.write(content, _FILES, folder, name)
+            self._storage.write(content, _FILES, folder, name, durable=True)
         self._create()
         dataset = Dataset(self._storage, _FOLDER)
         row: dict[str, Any] = {

@@ -31,7 +31,7 @@ from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_d
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
-from sensorium.catalog import formats, settling
+from sensorium.catalog import formats, settling, turns
 from sensorium.catalog.declaration import Declaration
 from sensorium.catalog.handles import Handles, Tickets
 from sensorium.catalog.notes import MARK, CommitNote
@@ -52,6 +52,8 @@ logger = logging.getLogger(__name__)
 #: a commit is given up after so long a time of losing to others
 _PATIENCE_S = 120.0
 _LONGEST_WAIT_S = 0.5
+#: a writer waits so long for other writers of this machine, then plans at the same time as they do
+_TURN_S = 5.0
 #: plans that failed for want of a file after which it is missing from the newest version, too
 _LOST_FILES = 5
 _ROW_GROUP = 65_536
@@ -408,7 +410,7 @@ class Table:
         for tries in itertools.count():
             with self._translated():
                 try:
-                    with self.newest() as table:
+                    with turns.turn(self.storage, min(patience, _TURN_S)), self.newest() as table:
                         version = attempt(table)
                 except CommitFailedError as error:
                     if "No space left" in str(error):

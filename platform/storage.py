@@ -1,4 +1,4 @@
-"""Where bytes lie: one URL, seen through fsspec, Delta and Zarr alike.
+"""Where bytes lie: one URL, seen through fsspec and Delta alike.
 
 A :class:`Storage` is a folder on any fsspec file system. It can be pickled and sent to a worker; it opens its connections
 again there. ``memory://name`` is a folder of this machine's memory (or of its temporary files, where there is no memory
@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from sensorium.platform.errors import (
@@ -32,9 +32,6 @@ from sensorium.platform.errors import (
     SensoriumError,
     StorageError,
 )
-
-if TYPE_CHECKING:
-    from zarr.abc.store import Store
 
 __all__ = ["Entry", "Storage", "plain"]
 
@@ -148,14 +145,6 @@ class Storage:
         if known.get("aws_endpoint_url", "").startswith("http://"):
             known["aws_allow_http"] = "true"
         return known
-
-    def zarr_store(self, *parts: str, read_only: bool = False) -> Store:
-        """A Zarr store of the folder ``parts``."""
-        from zarr.storage import FsspecStore, LocalStore
-
-        if self.local:
-            return LocalStore(self.at_path(*parts), read_only=read_only)
-        return FsspecStore.from_url(self.at_path(*parts), storage_options=dict(self.options), read_only=read_only)
 
     def exists(self, *parts: str) -> bool:
         """Whether there is a file or folder of that path."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from sensorium.catalog import Catalog
+from sensorium.catalog.models import ModelDraft, Models
 from sensorium.platform.errors import StorageError
 from sensorium.platform.storage import Storage
 
@@ -122,3 +123,29 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monkey
         storage.write(b"new", "deep", "er", "file", durable=True)
     assert storage.read("deep", "er", "file") == b"old"
     assert storage.files("deep", "er") == ["file"]
+
+
+def test_a_tag_is_on_disk_when_it_is_told_of(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = Catalog(root.parent.parent)["photos"]
+    dataset.append(samples("a"))
+    log = root / "tags" / "_delta_log"
+    syncs = Syncs(monkeypatch, log)
+    dataset.tag("first", 1)
+    content = {str(path) for path in (root / "tags").glob("*.parquet")}
+    assert content
+    assert content <= {path.rpartition(".part")[0] or path for path in syncs.before(1)}
+    assert {str(log), str(root), str(log / f"{0:020}.json"), str(log / f"{1:020}.json")} <= syncs.before(2)
+    dataset.tag("first", 0, move=True)
+    assert str(log / f"{2:020}.json") in syncs.before(3)
+    assert dataset.tags() == {"first": 0}
+
+
+def test_the_files_of_a_model_are_on_disk_before_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = Models(Storage.at(tmp_path / "lake"))
+    syncs = Syncs(monkeypatch, tmp_path / "lake" / "models" / "samples" / "_delta_log")
+    weights = (2).to_bytes(8, "little") + b"{}"
+    model = models.save(ModelDraft("net", "none", weights, {}, files={"split.json": b"[]"}))
+    folder = tmp_path / "lake" / "models" / "files"
+    wanted = {str(folder / model.folder / name) for name in ("weights.safetensors", "split.json")}
+    before = {path.rpartition(".part")[0] or path for path in syncs.before(0)}
+    assert wanted | {str(folder), str(folder / model.folder), str(folder.parent)} <= before

@@ -17,9 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import fsspec
-import numpy as np
 import pytest
-import zarr
 from fsspec.implementations.memory import MemoryFileSystem
 
 from sensorium.platform.errors import (
@@ -277,18 +275,6 @@ def test_file_of_unknown_age_is_never_old(bucket: Storage) -> None:
     """The driver of these tests tells no time: what it holds must not look old enough to be removed."""
     bucket.write(b"x", "a")
     assert bucket.modified("a") > time.time()
-
-
-@pytest.mark.parametrize("kind", ["path", "memory"])
-def test_zarr_writes_where_the_folder_is(kind: str, tmp_path: Path) -> None:
-    storage = Storage.at(tmp_path if kind == "path" else f"memory://{tmp_path.name}")
-    array = zarr.create_array(storage.zarr_store("group"), name="x", data=np.arange(6))
-    assert np.asarray(array[:]).tolist() == list(range(6))
-    assert storage.exists("group", "x", "zarr.json")
-    read_only = zarr.open_array(storage.zarr_store("group", read_only=True), path="x", mode="r")
-    assert read_only[2] == 2
-    with pytest.raises(ValueError, match="read-only"):
-        zarr.create_array(storage.zarr_store("group", read_only=True), name="y", data=np.arange(6))
 
 
 # -- pickling ---------------------------------------------------------------------------------------------------------
