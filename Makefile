@@ -16,7 +16,7 @@ help:
 	@echo "make demo    build ./lake from real photographs, sweep it, fit two small systems, serve it (SERVE=0: stop before)"
 	@echo "make test    the whole test suite, as CI runs it"
 	@echo "make lint    ruff and mypy"
-	@echo "make bench   benchmarks; prints ratios against a peer or a physical limit"
+	@echo "make bench   benchmarks; prints ratios against a peer or a physical limit (make .venv-peers: against others, too)"
 	@echo "make faults  fail every call to the storage, flip every byte of a small lake: some minutes"
 	@echo "make fuzz    damaged files at the importers' borders, for SECONDS=600"
 	@echo "make sample-lake DATA=path   every folder of a collection of real samples as a data set, with a table of speeds"
@@ -53,7 +53,12 @@ lint: $(VENV)/.all
 	sh infra/mypy.sh $(BIN)/mypy
 
 bench: $(VENV)/.all
-	$(BIN)/python -m tests.benchmarks
+	PEERS=$(wildcard .venv-peers/bin/python) $(BIN)/python -m tests.benchmarks
+
+# other ways to keep samples, which bench measures beside ours if they are there
+.venv-peers:
+	$(PYTHON) -m venv $@
+	$@/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 datasets pylance webdataset deeplake
 
 faults: $(VENV)/.all
 	SENSORIUM_ALL_FAULTS=1 $(BIN)/python -m pytest -n 2 tests/catalog/test_faults.py
@@ -68,4 +73,4 @@ docs: $(VENV)/.all
 	$(BIN)/python docs/regenerate.py
 
 clean:
-	rm -rf $(VENV) lake build dist *.egg-info .mypy_cache .mypy_root .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-peers lake build dist *.egg-info .mypy_cache .mypy_root .pytest_cache .ruff_cache .hypothesis

@@ -24,15 +24,14 @@ hypothesis_settings.register_profile("sensorium", deadline=None, print_blob=True
 hypothesis_settings.load_profile("sensorium")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Tests that share a fixture run in the same process (``--dist loadgroup``), so that it is set up once."""
-    for item in items:
-        fixtures = getattr(item, "_fixtureinfo").name2fixturedefs.items()  # noqa: B009 - pytest has no other way to ask
-        scopes = {name: definitions[-1].scope for name, definitions in fixtures}
-        if scopes.get("demo") == "session":
-            item.add_marker(pytest.mark.xdist_group("demo"))
-        elif "module" in scopes.values():
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+    fixtures = getattr(item, "_fixtureinfo").name2fixturedefs.items()  # noqa: B009 - pytest has no other way to ask
+    scopes = {name: definitions[-1].scope for name, definitions in fixtures}
+    if scopes.get("demo") == "session":
+        item.add_marker(pytest.mark.xdist_group("demo"))
+    elif "module" in scopes.values():
+        item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
 @pytest.fixture(autouse=True)

@@ -30,7 +30,7 @@ def stack_of(case: str) -> np.ndarray:
         ramps = np.add.outer(np.arange(256), np.arange(256))[None, ..., None] // 4
         return ((ramps + random.integers(0, 24, (600, 256, 256, 3), dtype=np.int64)) % 256).astype(np.uint8)
     if case == "signals":
-        walk = np.cumsum(random.normal(size=(20_000, 1024)), axis=1)
+        walk = np.cumsum(random.normal(size=(8_000, 1024)), axis=1)
         return np.round(walk, 2).astype(np.float32)
     raise SystemExit(f"no case {case!r}")
 

@@ -282,10 +282,14 @@ def test_a_full_disk_stops_the_fit_with_a_clear_error(
 
     from sensorium.platform.errors import StorageError
 
-    def full(self: Path, content: bytes) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    opened = Path.open
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    def full(self: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        if mode == "wb":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return opened(self, mode, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", full)
     with pytest.raises(StorageError, match="the disk is full"):
         run_phase(recipe(checkpoint_steps=5), alone("cpu"), checkpoints=Checkpoints(Storage.at(tmp_path), "run"))
 
