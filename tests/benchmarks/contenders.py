@@ -501,16 +501,16 @@ def main() -> None:
     tensor(contender.stack[:1])  # torch is imported now, not in the middle of a measurement
     for line in sys.stdin:
         asked = json.loads(line)
+        if asked["what"] == "can":
+            answers.write(json.dumps([what for what in asked["of"] if hasattr(contender, what)]) + "\n")
+            answers.flush()
+            continue
         order = np.random.default_rng(asked["number"]).permutation(len(contender.stack))
         count = asked.get("count", len(order))
         if asked["what"] == "open":
             contender.open(asked["number"])
             if type(contender).one is not Contender.one:
                 check(contender)
-        if asked["what"] == "can":
-            answers.write(json.dumps([what for what in asked["of"] if hasattr(contender, what)]) + "\n")
-            answers.flush()
-            continue
         begin = time.perf_counter()
         if asked["what"] == "write":
             contender.write(asked["number"])
