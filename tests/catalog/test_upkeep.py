@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sensorium.catalog import Catalog, Dataset, upkeep
+from sensorium.catalog import Catalog, Dataset, table, upkeep
 from sensorium.catalog.table import TableFile
 from sensorium.platform.errors import CommitConflict
 
@@ -67,8 +67,9 @@ def test_deletions_and_updates_hold_across_merges(dataset: Dataset) -> None:
 
 
 def raced(dataset: Dataset, monkeypatch: pytest.MonkeyPatch, what: Any) -> None:
-    """Let ``what`` happen between the plan of a merge and its commit."""
+    """Let ``what`` happen between the plan of a merge and its commit, as a writer on another machine may do."""
     arranging = upkeep.arranged
+    monkeypatch.setattr(table, "_TURN_S", 0)
 
     def meanwhile(*arguments: Any) -> Any:
         what()
