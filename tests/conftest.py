@@ -31,7 +31,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     if scopes.get("demo") == "session":
         item.add_marker(pytest.mark.xdist_group("demo"))
     elif "module" in scopes.values():
-        item.add_marker(pytest.mark.xdist_group(str(item.path)))
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}-{item.path.stem}"))
 
 
 @pytest.fixture(autouse=True)
