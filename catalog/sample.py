@@ -80,8 +80,11 @@ class Sample(Mapping[str, Any]):
         if not self._is_array(name):
             return self._row[name]
         if name not in self._arrays:
-            with self._guard():
+            try:
                 self._arrays[name] = fragments.read(self._storage, self._row[name])
+            except Exception:
+                with self._guard():
+                    raise
         return self._arrays[name]
 
     def __iter__(self) -> Iterator[str]:

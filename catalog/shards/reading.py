@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -76,6 +75,7 @@ class ShardedArray:
         self.dtype = self.layout.dtype.newbyteorder("=")
         self.dtype_name = self.dtype.name
         self._complete = bool(self.layout.attributes.get("complete"))
+        self._first_of_rest = (0,) * (self.ndim - 1)
         self._indices: Recent[np.ndarray] = Recent(_INDICES)
         self._maps: Recent[np.ndarray] = Recent(_INDICES)
 
@@ -101,7 +101,7 @@ class ShardedArray:
         if not (self._storage.local and self._plain):
             self._read_rows(rows, [target[np.newaxis] for target in targets])
             return
-        length, rest = self.layout.shard[0], (0,) * (self.ndim - 1)
+        length, rest = self.layout.shard[0], self._first_of_rest
         straight: dict[int, list[tuple[int, memoryview]]] = defaultdict(list)
         for row, target in zip(rows, targets, strict=True):
             number, slot = divmod(row, length)
@@ -112,6 +112,30 @@ class ShardedArray:
                 straight[number].append((begin, octets(target)))
         for number, reads in straight.items():
             self._scatter((number, *rest), reads)
+
+    def row(self, number: int) -> np.ndarray:
+        """One whole row, in memory of its own: what many small reads at random come down to.
+
+        Raises:
+            CorruptData: a shard is gone, cut short or damaged.
+        """
+        target = np.empty(self.shape[1:], self.dtype)
+        if not (self._storage.local and self._row_is_chunk):
+            self._read_rows([number], [target[np.newaxis]])
+            return target
+        shard, slot = divmod(number, self.layout.shard[0])
+        if not self._plain:
+            for work in self._coded_mapped(shard, np.array([slot]), target[np.newaxis], np.array([0])):
+                self._decode(work)
+        elif slot >= len(held := self._rows_of(shard)):  # not all of them are there, or not in order
+            self._read_rows([number], [target[np.newaxis]])
+        elif self.layout.chunk_bytes <= _SMALL_BYTES:
+            target[...] = held[slot]
+        else:  # into new memory a system call copies faster than page faults let us
+            place = (shard, *self._first_of_rest)
+            with self._explained(place):
+                files.scatter(self._file(place), slot * target.nbytes + self._data_begin, [octets(target)])
+        return target
 
     def _whole_chunk(self, shard: Shard, slot: int) -> int | None:
         """Where a chunk that is stored as plain bytes begins; None where it was never written."""
@@ -131,7 +155,7 @@ class ShardedArray:
                 files.scatter(path, begin, targets)
 
     def _read_rows(self, rows: Sequence[int], targets: Sequence[np.ndarray]) -> None:
-        rest = (0,) * (self.ndim - 1)
+        rest = self._first_of_rest
         pieces = [
             piece
             for row, target in zip(rows, targets, strict=True)
@@ -184,7 +208,7 @@ class ShardedArray:
         self, number: int, rows: np.ndarray, target: np.ndarray, places: np.ndarray
     ) -> list[tuple[_Piece, memoryview]]:
         """Chunks of one file, which are its rows, numbered from its own first on, with their bytes."""
-        shard = (number, *(0 for _ in self.shape[1:]))
+        shard = (number, *self._first_of_rest)
         index = self._index(shard)[rows]
         if (index[:, 0] == MISSING).any():
             whole = rows + number * self.layout.shard[0]
@@ -202,8 +226,8 @@ class ShardedArray:
 
     def _gather_mapped(self, number: int, rows: np.ndarray, target: np.ndarray, places: np.ndarray) -> None:
         """Rows of one file, numbered from its own first on."""
-        shard = (number, *(0 for _ in self.shape[1:]))
-        held = self._maps.get(shard, lambda: self._mapped(shard))
+        shard = (number, *self._first_of_rest)
+        held = self._rows_of(number)
         if len(held) <= rows.max():  # not all of them are there, or not in order
             whole = rows + number * self.layout.shard[0]
             self._read_rows(whole.tolist(), [target[place : place + 1] for place in places.tolist()])
@@ -218,6 +242,10 @@ class ShardedArray:
                 with self._explained(shard):
                     begin = first * self.layout.chunk_bytes + self._data_begin
                     files.scatter(self._file(shard), begin, [octets(target[place : place + count])])
+
+    def _rows_of(self, number: int) -> np.ndarray:
+        """Rows [n, ...] of a file, mapped; see :meth:`_mapped`."""
+        return self._maps.get(number, lambda: self._mapped((number, *self._first_of_rest)))
 
     def _mapped(self, shard: Shard) -> np.ndarray:
         """Rows [n, ...] of a file that lie one after another from its first on; none where they do not."""
@@ -352,20 +380,32 @@ class ShardedArray:
             raise self._damaged(shard, "its index points beyond any end")
         return index
 
-    @contextlib.contextmanager
-    def _explained(self, shard: Shard) -> Iterator[None]:
+    def _explained(self, shard: Shard) -> _Explained:
         """Say which file is gone, or ends too early."""
-        try:
-            yield
-        except FileNotFoundError as error:
-            raise self._damaged(shard, "is gone") from error
-        except files.CutShort as error:
-            raise self._damaged(shard, str(error)) from error
+        return _Explained(self, shard)
 
     def _damaged(self, shard: Shard, what: str) -> CorruptData:
         return CorruptData(
             f"{self._file(shard)}: {what}. Run verify to see what is damaged, and restore the fragment from a copy."
         )
+
+
+class _Explained:
+    """A block that reads a file; not a generator, which would cost as much as a small read."""
+
+    __slots__ = ("_array", "_shard")
+
+    def __init__(self, array: ShardedArray, shard: Shard) -> None:
+        self._array, self._shard = array, shard
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, FileNotFoundError):
+            raise self._array._damaged(self._shard, "is gone") from error
+        if isinstance(error, files.CutShort):
+            raise self._array._damaged(self._shard, str(error)) from error
 
 
 def groups(keys: np.ndarray) -> list[np.ndarray]:
