@@ -17,6 +17,7 @@ from sensorium.catalog.declaration import Declaration
 from sensorium.catalog.fields import ArrayField
 from sensorium.catalog.payload import Payload, Take
 from sensorium.catalog.sample import Sample
+from sensorium.catalog.shards import is_range
 from sensorium.catalog.table import Table
 from sensorium.platform.errors import InvalidQuery, UnknownField, UnknownSample, close_matches
 from sensorium.platform.optional import require
@@ -222,6 +223,7 @@ class Selection:
             CorruptData: payload is missing or cut short.
         """
         chosen = np.asarray(positions, np.int64)
+        in_order = len(chosen) > 0 and is_range(chosen)
         columns: dict[str, np.ndarray | list[Any]] = {}
         for name in self.rows.columns:
             if name in self.declaration.arrays:
@@ -230,7 +232,9 @@ class Selection:
             elif name in self._numbers:
                 columns[name] = self._numbers[name][chosen]
             else:
-                columns[name] = self._others[name].take(chosen).to_pylist()
+                others = self._others[name]
+                part = others.slice(chosen[0], len(chosen)) if in_order else others.take(chosen)
+                columns[name] = part.to_pylist()
         return columns
 
     def kind(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]] | None:

@@ -320,9 +320,12 @@ def _batched(values: np.ndarray | list[Any]) -> Any:
         if values.ndim == 1 and values.dtype.kind in "iu":
             return torch.from_numpy(values.astype(np.int64))
         return torch.from_numpy(values if values.flags.writeable else values.copy())
-    if any(isinstance(value, np.ndarray) for value in values):
-        return _collated([_tensor(value) for value in values])
-    return _collated(values)
+    return _collated([_tensor(value) for value in values] if _some_array(values) else values)
+
+
+def _some_array(values: list[Any]) -> bool:
+    """Whether a column is one of arrays, of which some may be missing."""
+    return isinstance(next((value for value in values if value is not None), None), np.ndarray)
 
 
 def _batches(block: dict[str, Any], count: int, size: int) -> list[dict[str, Any]]:

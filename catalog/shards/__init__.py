@@ -9,7 +9,7 @@ from sensorium.catalog.shards.codecs import Compressor, little
 from sensorium.catalog.shards.files import forget as forget_files
 from sensorium.catalog.shards.files import sync_folder
 from sensorium.catalog.shards.layout import Layout, UnknownLayout
-from sensorium.catalog.shards.reading import ShardedArray, groups
+from sensorium.catalog.shards.reading import ShardedArray, groups, is_range
 from sensorium.catalog.shards.writing import write_array, write_group
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "UnknownLayout",
     "forget_files",
     "groups",
+    "is_range",
     "little",
     "sync_folder",
     "write_array",

@@ -19,7 +19,7 @@ from sensorium.catalog.shards.writing import MISSING, octets
 from sensorium.platform.errors import CorruptData
 from sensorium.platform.storage import Storage
 
-__all__ = ["ShardedArray", "groups"]
+__all__ = ["ShardedArray", "groups", "is_range"]
 
 #: indices of so many shards of an array are kept; one of 1000 chunks takes 16 kB
 _INDICES = 1024
@@ -231,7 +231,7 @@ class ShardedArray:
         if len(held) <= rows.max():  # not all of them are there, or not in order
             whole = rows + number * self.layout.shard[0]
             self._read_rows(whole.tolist(), [target[place : place + 1] for place in places.tolist()])
-        elif self.layout.chunk_bytes <= _SMALL_BYTES:
+        elif self.layout.chunk_bytes <= _SMALL_BYTES and not (is_range(rows) and is_range(places)):
             target[places] = held[rows]
         else:
             least = -(-_RUN_BYTES // self.layout.chunk_bytes)
@@ -414,6 +414,11 @@ def groups(keys: np.ndarray) -> list[np.ndarray]:
         return [np.arange(len(keys))] if len(keys) else []
     order = np.argsort(keys, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(keys[order])) + 1)
+
+
+def is_range(numbers: np.ndarray) -> bool:
+    """Whether each number is one more than the one before; there is at least one."""
+    return bool(numbers[-1] - numbers[0] == len(numbers) - 1 and (numbers[1:] > numbers[:-1]).all())
 
 
 def _runs(rows: np.ndarray, places: np.ndarray) -> Iterator[tuple[int, int, int]]:

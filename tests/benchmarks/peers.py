@@ -143,6 +143,8 @@ def measure(case: Case, folder: Path, rounds: int = ROUNDS) -> dict[str, dict[st
 
     def note(process: Process, row: str, number: int, *, counts: bool) -> None:
         asked = case.counts.get(process.name, {}).get(row, len(stack))
+        if row == "write":  # else whoever comes when the system holds too many unwritten pages waits for those of others
+            os.sync()
         taken = process.ask(what=row, number=number, count=asked)
         if counts:
             speeds[row].setdefault(process.name, []).append(stack.nbytes * asked / len(stack) / taken / 1e6)
