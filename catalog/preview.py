@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from sensorium.catalog.modalities._drawing import new_figure
 from sensorium.platform.errors import InvalidSetting, SensoriumError, UserError
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def sheet_figure(selection: Selection, *, count: int = 12, columns: int = 4) -> 
     shown = min(count, total)
     columns = min(columns, shown)
     rows = math.ceil(shown / columns)
-    figure = _figure(_CELL_INCHES * columns, _CELL_INCHES * rows + 0.5)
+    figure = new_figure(_CELL_INCHES * columns, _CELL_INCHES * rows + 0.5)
     figure.suptitle(f"{selection.name}@{selection.version}: {shown} of {total} samples", fontsize=10)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, sample in zip(axes, _spread(selection, shown), strict=False):
@@ -106,7 +107,7 @@ def sample_figure(selection: Selection, identifier: str) -> Figure:
         raise UserError(
             f"data set {selection.name!r}: samples of modality {modality.name!r} have no preview. Query it instead."
         )
-    figure = _figure(9.0, 5.5)
+    figure = new_figure(9.0, 5.5)
     figure.suptitle(f"{identifier} of {selection.name}@{selection.version}", fontsize=10)
     if modality.sheet is not None:
         modality.sheet(figure, sample)
@@ -116,7 +117,7 @@ def sample_figure(selection: Selection, identifier: str) -> Figure:
 
 
 def stepper(selection: Selection, identifier: str, path: Path) -> Path:
-    """Write one HTML file with a slider through a sample's slices, frames, bands or views; it needs no other file.
+    """Write one HTML file with a slider through a sample: slices, frames, bands, stretches. It needs no other file.
 
     Raises:
         UnknownSample: there is none.
@@ -159,15 +160,6 @@ def picture_of(figure: Figure) -> Picture:
     file = io.BytesIO()
     figure.savefig(file, format="png")
     return Picture(file.getvalue())
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=110)
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _check_name(path: Path) -> None:

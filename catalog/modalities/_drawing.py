@@ -6,7 +6,7 @@ out before it is drawn, so that a preview of a large sample costs little more th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["lanes", "lazily", "nearest_bands", "outline", "picture", "spread_bands", "stretch", "thin", "to_rgb"]
 
@@ -128,16 +129,35 @@ def picture(axes: Axes, image: Array, mask: Array | None = None, labels: Array |
     axes.set_axis_off()
 
 
-def lanes(axes: Axes, traces: Array, rate: float, names: Sequence[str] = ()) -> None:
-    """Draw ``traces`` [C, T], sampled at ``rate`` Hz, one above the other, with seconds on x and ``names`` on y."""
+def lanes(axes: Axes, traces: Array, rate: float, names: Sequence[str] = (), begin: float = 0.0) -> None:
+    """Draw ``traces`` [C, T], sampled at ``rate`` Hz from ``begin`` (s) on, one above the other, with ``names`` on y."""
     count = len(traces)
     for lane, trace in enumerate(traces):
         positions, values = _envelope(trace)
         bottom, top = float(values.min()), float(values.max())
         height = (values - bottom) / (top - bottom) - 0.5 if top > bottom else np.zeros_like(values)
-        axes.plot(positions / rate, height * 0.9 + (count - 1 - lane), linewidth=0.6)
+        axes.plot(begin + positions / rate, height * 0.9 + (count - 1 - lane), linewidth=0.6)
     axes.set_yticks(range(count - 1, -1, -1) if names else [], list(names), fontsize="small" if count <= 12 else 5)
     axes.set_xlabel("time (s)")
+
+
+def pixels(draw: Callable[[Figure], None], width: float = 9.0, height: float = 5.0) -> npt.NDArray[np.uint8]:
+    """What ``draw`` puts on a figure of ``width`` by ``height`` inches, as [H, W, 3]."""
+    figure = new_figure(width, height)
+    draw(figure)
+    figure.canvas.draw()
+    rgba = np.asarray(figure.canvas.buffer_rgba())  # type: ignore[attr-defined]
+    return rgba[..., :3].copy()
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches that belongs to nobody else."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=110)
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def _envelope(trace: Array) -> tuple[Array, Array]:

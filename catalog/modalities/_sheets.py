@@ -22,6 +22,7 @@ __all__ = [
     "WINDOWS",
     "composite",
     "eeg",
+    "eeg_window",
     "pair",
     "panorama",
     "picture",
@@ -181,16 +182,21 @@ def sound(figure: Figure, sample: Mapping[str, Any]) -> None:
     below.set_ylabel("frequency (kHz)")
 
 
-def eeg(figure: Figure, sample: Mapping[str, Any]) -> None:
-    """A strip of ten seconds of all channels, each with its name and its own range."""
+def eeg(figure: Figure, sample: Mapping[str, Any], begin: int = 0) -> None:
+    """A strip of ten seconds of all channels from index ``begin`` on, each with its name and its own range."""
     signal = _drawing.lazily(sample, "signal")
     rate = float(sample["sampling_rate"])
-    shown = np.asarray(signal[:, : max(2, int(_EEG_S * rate))])[:64]
+    shown = np.asarray(signal[:, begin : begin + eeg_window(rate)])[:64]
     names = sample.get("channels")
     axis = figure.subplots()
-    _drawing.lanes(axis, shown, rate, list(names)[:64] if names is not None else ())
+    _drawing.lanes(axis, shown, rate, list(names)[:64] if names is not None else (), begin / rate)
     seconds = signal.shape[1] / rate
     axis.set_title(f"{signal.shape[0]} channels, {seconds:.6g} s at {rate:g} Hz", fontsize=9)
+
+
+def eeg_window(rate: float) -> int:
+    """Points of a strip at ``rate`` Hz."""
+    return max(2, int(_EEG_S * rate))
 
 
 def strip(figure: Figure, frames: list[tuple[float, Array]]) -> None:

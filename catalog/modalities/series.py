@@ -7,9 +7,11 @@ and ``values``. *Regular*: C channels sampled together at one rate (EEG, gas sen
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from sensorium.catalog.fields import ArrayField, ScalarField
@@ -26,6 +28,8 @@ __all__ = ["modality"]
 _IRREGULAR = ("times", "variables", "values")
 #: dots drawn per variable
 _DOTS = 2000
+#: of an HTML page
+_PAGES = 200
 
 _FIELDS = (
     ArrayField(
@@ -101,7 +105,6 @@ def _draw_observations(axes: Axes, sample: Mapping[str, Any]) -> None:
     times, variables, values = (np.asarray(sample[name]) for name in _IRREGULAR)
     found, counts = np.unique(variables, return_counts=True)
     frequent = sorted(found[np.argsort(-counts, kind="stable")][:8].tolist())
-    names = sample.get("variable_names")
     titles = []
     for lane, variable in enumerate(frequent):
         chosen = np.flatnonzero(variables == variable)
@@ -110,8 +113,7 @@ def _draw_observations(axes: Axes, sample: Mapping[str, Any]) -> None:
         span = float(heights.max() - heights.min())
         heights = (heights - heights.min()) / span - 0.5 if span > 0 else np.zeros_like(heights)
         axes.plot(times[chosen], heights * 0.8 + lane, ".", markersize=3)
-        named = names is not None and variable < len(names)
-        titles.append(str(names[variable]) if named and names is not None else f"variable {variable}")
+        titles.append(_title(sample, variable))
     axes.set_yticks(range(len(frequent)), titles)
     axes.set_xlabel("time (h)")
 
@@ -124,6 +126,41 @@ def sheet(figure: Figure, sample: Mapping[str, Any]) -> None:
         _draw_observations(figure.subplots(), sample)
 
 
+def steps(sample: Mapping[str, Any]) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
+    """A signal ten seconds at a time, at most 200 strips, evenly spread; of observations, a variable at a time."""
+    if present(sample, "signal"):
+        rate = float(sample["sampling_rate"])
+        window = _sheets.eeg_window(rate)
+        count = -(-_drawing.lazily(sample, "signal").shape[1] // window)
+        for number in _sheets.evenly(count, _PAGES):
+            begin = number * window
+            yield f"from {begin / rate:g} s on", _drawing.pixels(partial(_sheets.eeg, sample=sample, begin=begin))
+        return
+    times, variables, values = (np.asarray(sample[name]) for name in _IRREGULAR)
+    for variable in np.unique(variables)[:_PAGES].tolist():
+        chosen = variables == variable
+        title = f"{_title(sample, variable)}, {np.count_nonzero(chosen)} observations"
+        yield title, _drawing.pixels(partial(_one_variable, title=title, times=times[chosen], values=values[chosen]))
+
+
+def _one_variable(figure: Figure, title: str, times: npt.NDArray[Any], values: npt.NDArray[Any]) -> None:
+    axes = figure.subplots()
+    axes.plot(times, values, ".-", linewidth=0.5, markersize=5)
+    axes.set_title(title, fontsize=9)
+    axes.set_xlabel("time (h)")
+
+
+def _title(sample: Mapping[str, Any], variable: int) -> str:
+    names = sample.get("variable_names")
+    return str(names[variable]) if names is not None and variable < len(names) else f"variable {variable}"
+
+
 modality = Modality(
-    name="series", title="series, irregular or regular", fields=_FIELDS, check=check, preview=preview, sheet=sheet
+    name="series",
+    title="series, irregular or regular",
+    fields=_FIELDS,
+    check=check,
+    preview=preview,
+    sheet=sheet,
+    steps=steps,
 )

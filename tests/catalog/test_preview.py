@@ -78,6 +78,24 @@ def test_text_in_ids_stays_text(catalog: Catalog, tmp_path: Path) -> None:
     assert "<script>alert" not in page
 
 
+def test_a_page_goes_through_a_recording_and_through_the_variables_of_a_record(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    recordings = catalog.create("recordings", modality="series")
+    recordings.append([{"id": "one", "signal": np.zeros((2, 250), np.float32), "sampling_rate": 10.0}])
+    page = stepper(recordings.select(), "one", tmp_path / "strips.html").read_text()
+    assert re.findall(r"from [\d.]+ s on", page) == ["from 0 s on", "from 10 s on", "from 20 s on"]
+    records = catalog.create("records", modality="series")
+    records.append([{
+        "id": "one", "times": np.array([0.0, 1.0, 2.0]), "variables": np.array([1, 0, 1]),
+        "values": np.array([1.0, 2.0, 3.0]), "variable_names": ["heart rate", "pH"],
+    }])  # fmt: skip
+    page = stepper(records.select(), "one", tmp_path / "variables.html").read_text()
+    assert "heart rate, 1 observations" in page
+    assert "pH, 2 observations" in page
+    assert page.count("data:image/webp") == 2
+
+
 def test_what_cannot_be_drawn_is_said(scan: Any, catalog: Catalog, tmp_path: Path) -> None:
     with pytest.raises(UnknownSample, match="'nobody'"):
         sample_sheet(scan.select(), "nobody", tmp_path / "a.png")
