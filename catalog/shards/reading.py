@@ -23,8 +23,6 @@ __all__ = ["ShardedArray", "groups", "is_range"]
 
 #: indices of so many shards of an array are kept; one of 1000 chunks takes 16 kB
 _INDICES = 1024
-#: rows that lie together, from this size on, are read by one call rather than touched in a map
-_RUN_BYTES = 1 << 20
 #: up to this size, rows of a shard are gathered by one call of NumPy's, which copies them twice
 _SMALL_BYTES = 8 << 10
 
@@ -129,12 +127,8 @@ class ShardedArray:
                 self._decode(work)
         elif slot >= len(held := self._rows_of(shard)):  # not all of them are there, or not in order
             self._read_rows([number], [target[np.newaxis]])
-        elif self.layout.chunk_bytes <= _SMALL_BYTES:
+        else:
             target[...] = held[slot]
-        else:  # into new memory a system call copies faster than page faults let us
-            place = (shard, *self._first_of_rest)
-            with self._explained(place):
-                files.scatter(self._file(place), slot * target.nbytes + self._data_begin, [octets(target)])
         return target
 
     def _whole_chunk(self, shard: Shard, slot: int) -> int | None:
@@ -226,7 +220,6 @@ class ShardedArray:
 
     def _gather_mapped(self, number: int, rows: np.ndarray, target: np.ndarray, places: np.ndarray) -> None:
         """Rows of one file, numbered from its own first on."""
-        shard = (number, *self._first_of_rest)
         held = self._rows_of(number)
         if len(held) <= rows.max():  # not all of them are there, or not in order
             whole = rows + number * self.layout.shard[0]
@@ -234,14 +227,8 @@ class ShardedArray:
         elif self.layout.chunk_bytes <= _SMALL_BYTES and not (is_range(rows) and is_range(places)):
             target[places] = held[rows]
         else:
-            least = -(-_RUN_BYTES // self.layout.chunk_bytes)
             for first, place, count in _runs(rows, places):
-                if count < least:
-                    target[place : place + count] = held[first : first + count]
-                    continue
-                with self._explained(shard):
-                    begin = first * self.layout.chunk_bytes + self._data_begin
-                    files.scatter(self._file(shard), begin, [octets(target[place : place + count])])
+                target[place : place + count] = held[first : first + count]
 
     def _rows_of(self, number: int) -> np.ndarray:
         """Rows [n, ...] of a file, mapped; see :meth:`_mapped`."""
