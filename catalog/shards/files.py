@@ -10,7 +10,7 @@ import mmap
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -24,6 +24,7 @@ __all__ = [
     "fetch",
     "forget",
     "mapped",
+    "octets",
     "read_whole",
     "scatter",
     "size_of",
@@ -40,6 +41,8 @@ _VECTORS = min(1024, os.sysconf("SC_IOV_MAX"))
 #: a gap that is read along rather than asked around: on a disk, and over a network
 _GAP_BYTES = 16 << 10
 _REMOTE_GAP_BYTES = 256 << 10
+#: of one system call: of calls for much more, ext4 makes the writer wait for the disk, though there is room in memory
+_WRITE_BYTES = 1 << 20
 #: of one read, so that decoding can begin
 _READ_BYTES = 16 << 20
 
@@ -240,6 +243,11 @@ def _short(begin: int, size: int) -> CutShort:
     return CutShort(f"ends before byte {begin + size}")
 
 
+def octets(array: np.ndarray) -> memoryview:
+    """The bytes of a C-contiguous array."""
+    return array.reshape(-1).view(np.uint8).data
+
+
 def write_new(storage: Storage, path: str, parts: Sequence[bytes | np.ndarray], *, durable: bool = False) -> None:
     """Write a file that is not there yet; ``durable``: its bytes are on the disk, not just on their way, afterwards."""
     if not storage.local:
@@ -247,21 +255,35 @@ def write_new(storage: Storage, path: str, parts: Sequence[bytes | np.ndarray], 
         return
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        for first in range(0, len(parts), _VECTORS):
-            _write_all(descriptor, parts[first : first + _VECTORS])
+        for some in _portions(parts):
+            _write_all(descriptor, some)
         if durable:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _write_all(descriptor: int, parts: Sequence[bytes | np.ndarray]) -> None:
-    views = [part.data if isinstance(part, np.ndarray) else memoryview(part) for part in parts]
+def _portions(parts: Sequence[bytes | np.ndarray]) -> Iterator[list[memoryview]]:
+    """``parts`` in the pieces and numbers that one system call takes."""
+    some: list[memoryview] = []
+    size = 0
+    for part in parts:
+        view = octets(part) if isinstance(part, np.ndarray) else memoryview(part)
+        for begin in range(0, view.nbytes, _WRITE_BYTES):
+            some.append(view[begin : begin + _WRITE_BYTES])
+            size += some[-1].nbytes
+            if size >= _WRITE_BYTES or len(some) == _VECTORS:
+                yield some
+                some, size = [], 0
+    if some:
+        yield some
+
+
+def _write_all(descriptor: int, views: list[memoryview]) -> None:
     total = sum(view.nbytes for view in views)
     done = os.writev(descriptor, views)
-    while done < total:  # interrupted, or over 2 GB
-        plain = [np.frombuffer(view, np.uint8).data for view in views]
-        done += os.writev(descriptor, list(_after(plain, done)))
+    while done < total:  # interrupted
+        done += os.writev(descriptor, list(_after(views, done)))
 
 
 def sync_folder(path: str) -> None:

@@ -12,10 +12,10 @@ import numpy as np
 
 from sensorium.catalog.shards import files
 from sensorium.catalog.shards.codecs import DecodingFailed, crc32c, native
-from sensorium.catalog.shards.files import Range, Recent
+from sensorium.catalog.shards.files import Range, Recent, octets
 from sensorium.catalog.shards.layout import Layout
 from sensorium.catalog.shards.threads import in_threads
-from sensorium.catalog.shards.writing import MISSING, octets
+from sensorium.catalog.shards.writing import MISSING
 from sensorium.platform.errors import CorruptData
 from sensorium.platform.storage import Storage
 

@@ -16,15 +16,10 @@ from sensorium.catalog.shards.layout import Layout
 from sensorium.catalog.shards.threads import in_threads
 from sensorium.platform.storage import Storage
 
-__all__ = ["MISSING", "octets", "write_array", "write_group"]
+__all__ = ["MISSING", "write_array", "write_group"]
 
 #: what the index of a shard has for a chunk that is not there
 MISSING = 2**64 - 1
-
-
-def octets(array: np.ndarray) -> memoryview:
-    """The bytes of a C-contiguous array."""
-    return array.reshape(-1).view(np.uint8).data
 
 
 def write_group(storage: Storage, path: str, attributes: Mapping[str, Any], *, durable: bool = False) -> None:

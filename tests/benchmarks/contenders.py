@@ -108,7 +108,10 @@ class Raw(Contender):
     """The limits: one file, ``readinto`` in order; a gather from memory otherwise. Into one buffer, over and over."""
 
     def write(self, number: int) -> None:
-        (self.folder / f"{number}.raw").write_bytes(self.stack.data)
+        content = self.stack.reshape(-1).view(np.uint8).data
+        with open(self.folder / f"{number}.raw", "wb", buffering=0) as file:
+            for begin in range(0, len(content), 1 << 20):  # one write of all may be made to wait for the disk
+                file.write(content[begin : begin + (1 << 20)])
 
     def open(self, number: int) -> None:
         self.file = open(self.folder / f"{number}.raw", "rb", buffering=0)  # noqa: SIM115
