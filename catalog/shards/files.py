@@ -6,6 +6,7 @@ read by whoever has it open.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import threading
@@ -255,12 +256,24 @@ def write_new(storage: Storage, path: str, parts: Sequence[bytes | np.ndarray], 
         return
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
+        _reserve(descriptor, sum(memoryview(part).nbytes for part in parts))
         for some in _portions(parts):
             _write_all(descriptor, some)
         if durable:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Have room for a file of ``size`` bytes: a full disk is told at once, and nobody waits for blocks while writing."""
+    if size < _WRITE_BYTES or not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise  # else a file system that cannot
 
 
 def _portions(parts: Sequence[bytes | np.ndarray]) -> Iterator[list[memoryview]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -110,6 +111,7 @@ class Raw(Contender):
     def write(self, number: int) -> None:
         content = self.stack.reshape(-1).view(np.uint8).data
         with open(self.folder / f"{number}.raw", "wb", buffering=0) as file:
+            os.posix_fallocate(file.fileno(), 0, len(content))
             for begin in range(0, len(content), 1 << 20):  # one write of all may be made to wait for the disk
                 file.write(content[begin : begin + (1 << 20)])
 
