@@ -120,10 +120,14 @@ def _fitted(catalog: Catalog) -> dict[str, list[str]]:
 
 
 def _settings(system: System) -> list[tuple[str, str]]:
-    """What ``--set`` can change in a fitted system, with the defaults."""
-    if "fit" not in system.operations:
-        return []
+    """What ``--set`` can change in a system, with the defaults."""
     from sensorium.jobs.training.configuration import paths
-    from sensorium.jobs.training.method import method_of
+    from sensorium.jobs.training.operators import is_operator
 
-    return [(path, str(value)) for path, value in paths(method_of(system.name).config())]
+    if is_operator(system.name):
+        config = system.operation("predict").config()
+    elif "fit" in system.operations:
+        config = system.operation("fit").config()
+    else:
+        return []
+    return [(path, str(value)) for path, value in paths(config)]

@@ -15,10 +15,6 @@ def _planned(paper: int, name: str, title: str, modality: str, needs: str, claim
 
 
 PLANNED = (
-    _planned(1, "shape_tree", "shifting nodes of a tree of shapes", "image", "grey images, 8 or 16 bits",
-             "far fewer nodes while SSIM stays high, in time linear in the nodes"),
-    _planned(2, "component_tree", "multivalued component tree", "image", "label or colour images, or volumes",
-             "one tree for images of any value set, lossless"),
     _planned(3, "sketch_segmentation", "Sketch2Seg", "image", "photographs with sketches and masks",
              "sketch-guided features segment unseen categories better than unguided ones"),
     _planned(4, "lung_segmentation", "LCG + MGRF + Swin-Unet, unsupervised", "volume", "chest CT in HU with spacing",

@@ -28,6 +28,7 @@ _EXTRA = {
     "nibabel": "formats",
     "pydicom": "formats",
     "tifffile": "formats",
+    "numba": "trees",
     "ray.data": "ray",
     "ray": "ray",
     "simplejpeg": "codecs",

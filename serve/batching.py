@@ -13,12 +13,16 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sensorium.jobs.training.method import Fitted, Method, png
+from sensorium.jobs.training.method import load_model, png
+from sensorium.jobs.training.operators import referred
 from sensorium.platform.errors import SensoriumError
 
-__all__ = ["NEWEST", "QUICK_S", "Outcome", "Worker"]
+if TYPE_CHECKING:
+    from sensorium.catalog.models import Models
+
+__all__ = ["NEWEST", "QUICK_S", "Outcome", "Worker", "opened"]
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,24 @@ QUICK_S = 0.002
 NEWEST = 0.2
 
 
-class Worker:
-    """A fitted model, and the queue before it. Belongs to one event loop; the model runs in one thread beside it."""
+def opened(models: Models, reference: str) -> tuple[Any, Any]:
+    """What a :class:`Worker` works with: a method and its fitted model, or an operator and its configuration.
 
-    def __init__(self, method: Method, fitted: Fitted, executor: ThreadPoolExecutor, largest: int) -> None:
+    Raises:
+        UnknownModel, UnknownVersion: there is no such model.
+        CorruptData: its weights are damaged.
+    """
+    subject = referred(reference)
+    return load_model(models.get(reference)) if subject is None else (subject.load(), subject.config)
+
+
+class Worker:
+    """A fitted model, and the queue before it. Belongs to one event loop; the model runs in one thread beside it.
+
+    An operator is used in the same way, its configuration in place of the fitted model.
+    """
+
+    def __init__(self, method: Any, fitted: Any, executor: ThreadPoolExecutor, largest: int) -> None:
         self._method, self._fitted, self._executor, self._largest = method, fitted, executor, largest
         self._waiting: deque[_Job] = deque()
         self._running: asyncio.Task[None] | None = None

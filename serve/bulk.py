@@ -7,6 +7,7 @@ from typing import Any
 
 from sensorium.catalog.lake import Catalog
 from sensorium.jobs.training import prediction
+from sensorium.jobs.training.operators import referred
 from sensorium.platform.errors import WorkerFailed, ours
 from sensorium.platform.settings import Settings
 
@@ -36,5 +37,9 @@ async def predict_in_bulk(
 
 def _driven(storage: Any, reference: str, data: str, into: str, where: str, workers: int) -> dict[str, Any]:
     catalog = Catalog(storage.url if storage.local is False else storage.root, options=storage.options)
-    done = prediction.predict(catalog, reference, data, into, Settings.load(), where=where, workers=workers)
+    subject, own = referred(reference), Settings.load()
+    if subject is None:
+        done = prediction.predict(catalog, reference, data, into, own, where=where, workers=workers)
+    else:
+        done = prediction.operate(catalog, subject, data, into, own, where=where, workers=workers)
     return asdict(done)

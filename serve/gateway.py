@@ -15,12 +15,14 @@ import polars as pl
 from sensorium.catalog.lake import Catalog
 from sensorium.jobs.training import configuration
 from sensorium.jobs.training.method import Method, method_of
+from sensorium.jobs.training.operators import Configured, Operator, referred
 from sensorium.platform import plugins, systems
 from sensorium.platform.errors import SensoriumError, UserError
 from sensorium.serve.batching import Outcome
 from sensorium.serve.uploads.limits import Limits
 
 if TYPE_CHECKING:
+    from sensorium.catalog.declaration import Source
     from sensorium.catalog.models import Model
     from sensorium.platform.systems import System
     from sensorium.serve.queries import Queries, QueryResult
@@ -48,11 +50,31 @@ class Late(SensoriumError):
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A version of a model, and how its system uses it."""
+    """What predicts, and how its system uses it: a version of a model, or an operator with its settings."""
 
-    model: Model
-    method: Method
+    model: Model | Configured
+    method: Method | Operator
     config: Any
+
+    @property
+    def reference(self) -> str:
+        """``NAME@VERSION``, or ``SYSTEM?key=value`` of an operator."""
+        return self.model.reference
+
+    @property
+    def label(self) -> str:
+        """The same without settings, which are without end."""
+        return self.model.system if isinstance(self.model, Configured) else self.model.reference
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Data sets that the model was fitted on."""
+        return () if isinstance(self.model, Configured) else self.model.sources
+
+    @property
+    def target(self) -> str:
+        """Field of a sample with the truth; empty without one."""
+        return self.method.target(self.config) if isinstance(self.method, Method) else ""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -148,12 +170,17 @@ class Gateway:
     def served(self, reference: str) -> ServedModel:
         """A model that can answer: ``NAME@3``, ``NAME@STAGE``, or ``NAME`` for its production version, else its newest.
 
+        An operator is named by its system, with settings behind it: ``shape_tree?iterations=5``.
+
         Reads the lake: not for the event loop.
 
         Raises:
             UnknownModel, UnknownVersion: with close matches.
             UserError: its system is not installed here, or does not predict.
         """
+        subject = referred(reference)
+        if subject is not None:
+            return ServedModel(subject, subject.load(), subject.config)
         chosen = self._meant(reference)
         if chosen is None:
             self._listing = None  # it may have been saved a moment ago
@@ -166,6 +193,10 @@ class Gateway:
             config = configuration.from_json(method.config, model.configuration)
             self._served[chosen] = ServedModel(model, method, config)
         return self._served[chosen]
+
+    def stages(self, served: ServedModel) -> tuple[str, ...]:
+        """Stages that name a version now; an operator has none."""
+        return () if isinstance(served.model, Configured) else self.catalog.model(served.reference).stages
 
     def _meant(self, reference: str) -> str | None:
         """``NAME@NUMBER`` of the version that is meant; None where the list of models has none."""
@@ -224,7 +255,8 @@ class Gateway:
         known = self._chosen.get(reference)
         if known is None:
             served = await asyncio.to_thread(self.served, reference)
-            self._chosen[reference] = served.model.reference
+            if not isinstance(served.model, Configured):  # settings are without end: nothing is kept of them
+                self._chosen[reference] = served.reference
             return served
         if self._reading is None:
             self._reading = asyncio.create_task(self._watch())
@@ -250,7 +282,7 @@ class Gateway:
         served = await self.resolve(reference)
         self.requests += 1
         try:
-            outcomes = await self._outcomes(served.model.reference, samples, pictures)
+            outcomes = await self._outcomes(served.reference, samples, pictures)
         except SensoriumError:
             self.failures += 1
             raise
@@ -285,8 +317,8 @@ class Gateway:
                 except SensoriumError:
                     logger.exception("model %s cannot be looked up; %s goes on answering", reference, known)
                     continue
-                if served.model.reference != known:
-                    await self._change(reference, known, served.model.reference)
+                if served.reference != known:
+                    await self._change(reference, known, served.reference)
 
     async def _change(self, reference: str, old: str, new: str) -> None:
         try:
@@ -310,12 +342,11 @@ class Gateway:
 def _answer(served: ServedModel, outcome: Outcome, seconds: float) -> Answer | SensoriumError:
     if outcome.error:
         return UserError(outcome.error)
-    model = served.model
     return Answer(
-        model=model.reference,
-        system=model.system,
-        data=tuple(str(source) for source in model.sources),
-        run=model.run,
+        model=served.reference,
+        system=served.model.system,
+        data=tuple(str(source) for source in served.sources),
+        run="" if isinstance(served.model, Configured) else served.model.run,
         result=outcome.result,
         pictures=outcome.pictures,
         batch=outcome.batch,

@@ -13,9 +13,8 @@ from typing import Any
 from ray import serve
 
 from sensorium.catalog.models import Models
-from sensorium.jobs.training.method import load_model
 from sensorium.platform.storage import Storage
-from sensorium.serve.batching import Outcome, Worker
+from sensorium.serve.batching import Outcome, Worker, opened
 
 __all__ = ["ModelHost"]
 
@@ -62,6 +61,6 @@ class ModelHost:
     async def _opened(self, reference: str) -> Worker:
         started = time.perf_counter()
         loop = asyncio.get_running_loop()
-        method, fitted = await loop.run_in_executor(None, lambda: load_model(self._models.get(reference)))
+        method, fitted = await loop.run_in_executor(None, lambda: opened(self._models, reference))
         logger.info("model %s loaded in %.2f s", reference, time.perf_counter() - started)
         return Worker(method, fitted, self._executor, self._largest)

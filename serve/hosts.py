@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sensorium.catalog.models import Models
-from sensorium.jobs.training.method import load_model
 from sensorium.platform.errors import WorkerFailed, ours
 from sensorium.platform.storage import Storage
-from sensorium.serve.batching import NEWEST, QUICK_S, Outcome, Worker
+from sensorium.serve.batching import NEWEST, QUICK_S, Outcome, Worker, opened
 from sensorium.serve.gateway import Busy
 
 __all__ = ["LocalHosts", "ServeHosts"]
@@ -176,7 +175,7 @@ class LocalHosts:
     async def _worker(self, reference: str) -> Worker:
         async with self._loading:
             if reference not in self._workers:
-                method, fitted = await asyncio.to_thread(lambda: load_model(self._models.get(reference)))
+                method, fitted = await asyncio.to_thread(lambda: opened(self._models, reference))
                 self._workers[reference] = Worker(method, fitted, self._executor, self._largest)
                 if len(self._workers) > self._resident:
                     self._workers.popitem(last=False)

@@ -71,6 +71,12 @@ def fit_command(
     trials: int = typer.Option(20, "--trials", min=1, help="Trials of the search."),
     halving: bool = typer.Option(False, "--halving", help="Stop trials that are behind early (ASHA)."),
     track: str = typer.Option("auto", "--track", help="Weights & Biases: auto, online, offline or off."),
+    once: bool = typer.Option(
+        False,
+        "--once/--anew",
+        envvar="SENSORIUM_ONCE",
+        help="A single fit that was finished before is told, one that was stopped goes on.",
+    ),
 ) -> None:
     """Fit SYSTEM; the best model by the validation part is measured on the test part and saved in the lake."""
     from sensorium.jobs.training import fit as fitting
@@ -94,7 +100,22 @@ def fit_command(
             raise InvalidSetting("--folds measures and saves no model: leave --name out, or --folds.")
         _tell_folds(fitting.cross_validate(catalog, request, own, folds=folds), as_json=as_json)
         return
+    if once:
+        _tell_once(catalog, request, own, as_json=as_json)
+        return
     _tell_fit(fitting.fit(catalog, request, own), as_json=as_json)
+
+
+def _tell_once(catalog: Catalog, request: FitRequest, settings: Settings, *, as_json: bool) -> None:
+    from sensorium.jobs.training.once import FinishedFit, fit_once
+
+    report = fit_once(catalog, request, settings)
+    if not isinstance(report, FinishedFit):
+        _tell_fit(report, as_json=as_json)
+    elif as_json:
+        typer.echo(json_text({**vars(report), "finished_before": True}))
+    else:
+        typer.echo(f"{report.model} was fitted before, by run {report.run}; fit it again with --anew")
 
 
 def _request(
@@ -199,7 +220,7 @@ def evaluate_command(
     """Measure MODEL on a data set; samples that it was fitted on are left out."""
     from sensorium.jobs.training.prediction import evaluate as run
 
-    _require_method(system)
+    _require_method(system, "evaluate")
     report = run(
         open_catalog(context), model, data, state(context).settings, where=where, system=system, workers=workers
     )
@@ -221,7 +242,12 @@ predict = typer.Typer(add_completion=False, help="Predict a data set into anothe
 def predict_command(
     context: typer.Context,
     system: str = typer.Argument(metavar="SYSTEM", autocompletion=_offering("predict")),
-    model: str = _MODEL,
+    model: str = typer.Option(
+        "", "--model", metavar="MODEL", help="NAME, NAME@VERSION or NAME@STAGE; an operator has none."
+    ),
+    settings: list[str] = typer.Option(
+        [], "--set", metavar="KEY=VALUE", help="A setting of an operator; may come again. A model has its own."
+    ),
     data: str = typer.Option(..., "--data", metavar="NAME[@VERSION]", help="The data set."),
     into: str = typer.Option(
         ..., "--into", metavar="NAME2", help="Data set of results; a prediction goes on where it stopped."
@@ -230,12 +256,25 @@ def predict_command(
     workers: int = _WORKERS,
 ) -> None:
     """Predict every sample that has no result yet."""
-    from sensorium.jobs.training.prediction import predict as run
+    from sensorium.jobs.training import prediction
+    from sensorium.jobs.training.operators import configured, is_operator
 
-    _require_method(system)
-    report = run(
-        open_catalog(context), model, data, into, state(context).settings, where=where, system=system, workers=workers
-    )
+    own = state(context).settings
+    if is_operator(system):
+        if model:
+            raise InvalidSetting(f"system {system!r} has no models: leave --model out; --set configures it.")
+        subject = configured(system, settings)
+        report = prediction.operate(open_catalog(context), subject, data, into, own, where=where, workers=workers)
+    else:
+        _require_method(system, "predict")
+        if not model or settings:
+            raise InvalidSetting(
+                f"system {system!r} predicts with a fitted model, which holds its settings: give --model and no --set. "
+                "See: sensorium models list."
+            )
+        report = prediction.predict(
+            open_catalog(context), model, data, into, own, where=where, system=system, workers=workers
+        )
     if state(context).json:
         typer.echo(json_text(vars(report)))
     else:
@@ -247,11 +286,11 @@ def predict_command(
         raise typer.Exit(1)
 
 
-def _require_method(system: str) -> None:
+def _require_method(system: str, operation: str) -> None:
     """Refuse an unknown system before anything else."""
     from sensorium.jobs.training.method import method_of
 
-    method_of(system)
+    method_of(system, operation)
 
 
 reproduce = typer.Typer(add_completion=False, help="Run the experiment behind a system's claim.")

@@ -18,22 +18,28 @@ from sensorium.catalog.fields import ArrayField, Field
 from sensorium.catalog.selection import Selection
 from sensorium.jobs.training import checkpoints, configuration
 from sensorium.jobs.training.measures import Figure
+from sensorium.jobs.training.operators import Operator
 from sensorium.jobs.training.recipe import Phase
+from sensorium.jobs.training.samples import Picture, Sample, check_fields, require_fields, samples_of
 from sensorium.platform import systems
-from sensorium.platform.errors import BrokenPlugin, InvalidSample, InvalidSetting
+from sensorium.platform.errors import BrokenPlugin, UserError
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from sensorium.catalog.dataset import Dataset
     from sensorium.catalog.models import Model
 
-__all__ = ["Export", "Fitted", "Method", "Picture", "Sample", "check_data", "load_model", "method_of", "samples_of"]
-
-#: fields of one sample, array fields as NumPy arrays; values that its data set gives once for all are among them
-Sample = Mapping[str, Any]
-#: draws one picture
-Picture = Callable[["Axes"], None]
+__all__ = [
+    "Export",
+    "Fitted",
+    "Method",
+    "Picture",
+    "Sample",
+    "check_data",
+    "load_model",
+    "method_of",
+    "require_fields",
+    "samples_of",
+]
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,8 @@ def method_of(system: str, operation: str = "fit") -> Method:
         UserError: the system is not fitted, or does not offer the operation.
     """
     found = systems.get(system).operation(operation)
+    if isinstance(found, Operator):
+        raise UserError(f"system {system!r} is an operator: it has no models. Use it as: sensorium predict {system}.")
     if not isinstance(found, Method):
         raise BrokenPlugin(
             f"system {system!r} names a {type(found).__name__} for {operation!r}; it must be a Method "
@@ -139,49 +147,17 @@ def method_of(system: str, operation: str = "fit") -> Method:
     return found
 
 
-def check_data(method: Method, dataset: Dataset, config: Any, *, labelled: bool) -> None:
+def check_data(method: Method | Operator, dataset: Dataset, config: Any, *, labelled: bool) -> None:
     """Make sure, from declarations alone, that a data set has what a method needs.
 
     Raises:
         InvalidSetting: another modality.
         UnknownField: a field is not there.
     """
-    declaration = dataset.declaration
-    modality = method.modality(config)
-    if declaration.modality_name != modality:
-        raise InvalidSetting(
-            f"data set {dataset.name!r} is of modality {declaration.modality_name}; {modality} is needed. "
-            "Choose another data set."
-        )
     wanted = [*method.fields(config)]
-    if labelled and method.target(config):
+    if labelled and isinstance(method, Method) and method.target(config):
         wanted.append(method.target(config))
-    for name in wanted:
-        if name != "id" and name not in declaration.attributes:
-            declaration.require(name)
-
-
-def samples_of(columns: Mapping[str, list[Any]], attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Samples that were read together as dictionaries; a field that a sample does not have is not in its own."""
-    count = len(columns["id"])
-    return [
-        {**attributes, **{name: values[index] for name, values in columns.items() if values[index] is not None}}
-        for index in range(count)
-    ]
-
-
-def require_fields(sample: Sample, names: Sequence[str]) -> None:
-    """Make sure that a sample has what a prediction needs.
-
-    Raises:
-        InvalidSample: it does not.
-    """
-    for name in names:
-        if sample.get(name) is None:
-            raise InvalidSample(
-                f"sample {sample.get('id', '?')!r} has no {name!r}, which a prediction needs. "
-                f'Give it one, or leave such samples out with --where "{name} IS NOT NULL".'
-            )
+    check_fields(dataset, method.modality(config), wanted)
 
 
 def load_model(model: Model, device: str | torch.device | None = None) -> tuple[Method, Fitted]:

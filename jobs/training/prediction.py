@@ -6,8 +6,9 @@ import io
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -18,9 +19,12 @@ from sensorium.catalog.fields import Field, ScalarField
 from sensorium.catalog.lineage import Run
 from sensorium.catalog.validation import check_sample
 from sensorium.catalog.writing import payload_rows
+from sensorium.jobs.training.configuration import to_json
 from sensorium.jobs.training.folds import Split
 from sensorium.jobs.training.measures import Figure, plain_figures
-from sensorium.jobs.training.method import Method, check_data, load_model, method_of, samples_of
+from sensorium.jobs.training.method import Fitted, Method, check_data, load_model, method_of
+from sensorium.jobs.training.operators import Configured, Operator
+from sensorium.jobs.training.samples import Sample, samples_of
 from sensorium.jobs.training.worker import score_selection, with_groups
 from sensorium.platform.errors import DataLeak, InvalidSetting, SensoriumError
 from sensorium.platform.optional import require
@@ -35,7 +39,7 @@ if TYPE_CHECKING:
     from sensorium.platform.settings import Settings
     from sensorium.platform.storage import Storage
 
-__all__ = ["Evaluation", "Prediction", "evaluate", "predict"]
+__all__ = ["Evaluation", "Prediction", "evaluate", "operate", "predict"]
 
 logger = logging.getLogger(__name__)
 
@@ -170,42 +174,105 @@ def predict(
         InvalidSetting: ``into`` holds results of another model.
     """  # fmt: skip
     model, method, dataset, config = _opened(catalog, reference, data, system)
-    check_data(method, dataset, config, labelled=False)
+    maker = _Maker(model, model.system, model.reference, method, config, {"model": model.reference}, (model.source,))
+    return _predicted(catalog, maker, dataset, into, settings, where, workers)
+
+
+def operate(
+    catalog: Catalog,
+    subject: Configured,
+    data: str,
+    into: str,
+    settings: Settings,
+    *,
+    where: str = "",
+    workers: int = 0,
+) -> Prediction:
+    """Run an operator on every sample of a data set that has no result yet; otherwise as :func:`predict`.
+
+    Raises:
+        InvalidSetting: ``into`` holds results of another operator, or of another configuration.
+    """
+    dataset = catalog.dataset(data)
+    pinned = catalog.dataset(dataset.name, dataset.version)
+    marks = {"system": subject.system, "configuration": to_json(subject.config)}
+    maker = _Maker(subject, subject.system, subject.reference, subject.load(), subject.config, marks)
+    return _predicted(catalog, maker, pinned, into, settings, where, workers)
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """What makes results.
+
+    Attributes:
+        subject: what a worker loads.
+        system: its system.
+        reference: what it is called.
+        method: declares fields and results.
+        config: of the method.
+        marks: attributes of its data sets of results, by which they are known again.
+        sources: that its results come from, besides the data.
+    """
+
+    subject: Model | Configured
+    system: str
+    reference: str
+    method: Method | Operator
+    config: Any
+    marks: Mapping[str, Any]
+    sources: tuple[Source, ...] = ()
+
+
+def _predicted(
+    catalog: Catalog, maker: _Maker, dataset: Dataset, into: str, settings: Settings, where: str, workers: int
+) -> Prediction:
+    check_data(maker.method, dataset, maker.config, labelled=False)
     source = Source(dataset.name, dataset.version)
+    target = _target(catalog, maker, source, into)
+    chosen = dataset.select(where or None, fields=_names(maker.method, dataset, maker.config, labelled=False))
+    ids = chosen.frame().select("id")
+    missing = ids.join(target.select(fields=[]).frame().select("id"), on="id", how="anti")
+    sources = (source, *maker.sources)
+    told = {**maker.marks, "data": str(source), "into": into, "where": where}
+    run = Run("predict", maker.system, told, inputs=sources)
+    errors = 0
+    with catalog.running(run):
+        if missing.height:
+            with ray_session(settings):
+                selection = dataset.select(pl.col("id").is_in(missing["id"].to_list()), fields=list(chosen.fields))
+                errors = _predicted_on_ray(maker.subject, selection, dataset.storage, target, sources, run.id, workers)
+    version = target.version
+    catalog.record(run.ended("finished", outputs=[Source(into, version)]))
+    return Prediction(run.id, into, version, missing.height, ids.height - missing.height, errors)
+
+
+def _target(catalog: Catalog, maker: _Maker, source: Source, into: str) -> Dataset:
+    """The data set of results, made if need be.
+
+    Raises:
+        InvalidSetting: it holds results of something else.
+    """
     fields: list[Field] = [
-        *method.results(config),
+        *maker.method.results(maker.config),
         ScalarField("error", pa.string(), description="why there is no result"),
     ]
     target = catalog.create(
         into,
         modality="table",
         fields=fields,
-        description=f"predictions of {model.reference} for {source}",
-        attributes={"model": model.reference},
-        sources=[source, model.source],
+        description=f"predictions of {maker.reference} for {source}",
+        attributes=maker.marks,
+        sources=[source, *maker.sources],
         exist_ok=True,
     )
-    held = target.attributes.get("model")
-    if held != model.reference:
+    held = {name: target.attributes.get(name) for name in maker.marks}
+    if held != maker.marks:
+        known = ", ".join(f"{name} {value}" for name, value in held.items() if value is not None)
         raise InvalidSetting(
-            f"data set {into!r} holds results of {held or 'something else'}, not of {model.reference}. "
+            f"data set {into!r} holds results of {known or 'something else'}, not of {maker.reference}. "
             "Give another name with --into."
         )
-    chosen = dataset.select(where or None, fields=_names(method, dataset, config, labelled=False))
-    ids = chosen.frame().select("id")
-    missing = ids.join(target.select(fields=[]).frame().select("id"), on="id", how="anti")
-    run = Run("predict", model.system, {"model": model.reference, "data": str(source), "into": into, "where": where},
-              inputs=(source, model.source))  # fmt: skip
-    errors = 0
-    with catalog.running(run):
-        if missing.height:
-            with ray_session(settings):
-                selection = dataset.select(pl.col("id").is_in(missing["id"].to_list()), fields=list(chosen.fields))
-                sources = (source, model.source)
-                errors = _predicted_on_ray(model, selection, dataset.storage, target, sources, run.id, workers)
-    version = target.version
-    catalog.record(run.ended("finished", outputs=[Source(into, version)]))
-    return Prediction(run.id, into, version, missing.height, ids.height - missing.height, errors)
+    return target
 
 
 def _opened(catalog: Catalog, reference: str, data: str, system: str) -> tuple[Model, Method, Dataset, Any]:
@@ -222,8 +289,9 @@ def _opened(catalog: Catalog, reference: str, data: str, system: str) -> tuple[M
     return model, method, pinned, configuration.from_json(method.config, model.configuration)
 
 
-def _names(method: Method, dataset: Dataset, config: Any, *, labelled: bool) -> list[str]:
-    wanted = [*method.fields(config), *([method.target(config)] if labelled else [])]
+def _names(method: Method | Operator, dataset: Dataset, config: Any, *, labelled: bool) -> list[str]:
+    truth = [method.target(config)] if labelled and isinstance(method, Method) else []
+    wanted = [*method.fields(config), *truth]
     return [name for name in dict.fromkeys(wanted) if name in dataset.fields]
 
 
@@ -287,7 +355,7 @@ def _scored_on_ray(model: Model, selection: Selection, storage: Storage, workers
 
 
 def _predicted_on_ray(
-    model: Model,
+    subject: Model | Configured,
     selection: Selection,
     storage: Storage,
     target: Dataset,
@@ -300,7 +368,7 @@ def _predicted_on_ray(
     commit = committer.start(target.storage, target.name, sources=sources, run=run)
     errors = 0
     with progress("predict", total=len(selection), unit="samples") as bar:
-        for batch in _on_replicas(selection, storage, _PredictingReplica, (model, target, commit), workers):
+        for batch in _on_replicas(selection, storage, _PredictingReplica, (subject, target, commit), workers):
             errors += int(batch["errors"].sum())
             bar.advance(int(batch["samples"].sum()))
             if errors:
@@ -317,14 +385,26 @@ class _Source:
     attributes: Mapping[str, Any]
 
 
+def _fitted(model: Model) -> tuple[Method, Fitted]:
+    import torch
+
+    torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
+    return load_model(model)
+
+
+def _loaded(subject: Model | Configured) -> Callable[[Sequence[Sample]], list[dict[str, Any]]]:
+    """What predicts samples."""
+    if isinstance(subject, Configured):
+        return partial(subject.load().predict, subject.config)
+    method, fitted = _fitted(subject)
+    return partial(method.predict, fitted)
+
+
 class _Replica:
-    """A model in an actor."""
+    """A model, or an operator, in an actor."""
 
-    def __init__(self, source: _Source, model: Model) -> None:
-        import torch
-
-        torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
-        self._method, self._fitted = load_model(model)
+    def __init__(self, source: _Source, subject: Model | Configured) -> None:
+        self._predict = _loaded(subject)
         self._source = source
 
     def _samples(self, batch: pa.Table) -> list[dict[str, Any]]:
@@ -339,13 +419,13 @@ class _Replica:
     def _results(self, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Results of all samples; one that cannot be predicted does not spoil the others."""
         try:
-            return self._method.predict(self._fitted, samples)
+            return self._predict(samples)
         except SensoriumError:
             pass
         results = []
         for sample in samples:
             try:
-                results += self._method.predict(self._fitted, [sample])
+                results += self._predict([sample])
             except SensoriumError as error:
                 results.append({"error": str(error)})
         return results
@@ -353,6 +433,11 @@ class _Replica:
 
 class _ScoringReplica(_Replica):
     """Predicts and scores; only small rows come back."""
+
+    def __init__(self, source: _Source, model: Model) -> None:
+        self._method, self._fitted = _fitted(model)
+        self._predict = partial(self._method.predict, self._fitted)
+        self._source = source
 
     def __call__(self, batch: pa.Table) -> dict[str, list[str]]:
         samples = self._samples(batch)
@@ -370,8 +455,8 @@ class _ScoringReplica(_Replica):
 class _PredictingReplica(_Replica):
     """Predicts, writes what it found to the lake, and hands the rows to the committer."""
 
-    def __init__(self, source: _Source, model: Model, target: Dataset, commit: Any) -> None:
-        super().__init__(source, model)
+    def __init__(self, source: _Source, subject: Model | Configured, target: Dataset, commit: Any) -> None:
+        super().__init__(source, subject)
         self._storage, self._declaration, self._commit = target.storage, target.declaration, commit
 
     def __call__(self, batch: pa.Table) -> dict[str, list[int]]:

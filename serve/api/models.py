@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from starlette.datastructures import UploadFile
 
 from sensorium.catalog import modality as modalities
+from sensorium.jobs.training import configuration
+from sensorium.jobs.training.operators import Configured, configured
 from sensorium.platform.errors import InvalidSample, SensoriumError
 from sensorium.serve.api.encoding import json_response, npz_bytes, png_url
 from sensorium.serve.gateway import Answer, ServedModel, only
 from sensorium.serve.uploads import npy
 from sensorium.serve.uploads.errors import NOT_TAKEN, RejectedUpload
+
+if TYPE_CHECKING:
+    from sensorium.catalog.models import Model
 
 __all__ = ["router"]
 
@@ -25,7 +30,7 @@ router = APIRouter(prefix="/v1", tags=["models"])
 #: samples of one request
 _MOST_SAMPLES = 64
 #: query parameters that are the request's own; all others are fields of the sample
-_OWN = frozenset({"pictures", "format"})
+_OWN = frozenset({"pictures", "format", "set"})
 
 
 @router.get("/systems")
@@ -66,18 +71,28 @@ def model(request: Request, reference: str) -> Response:
     """One version: what it takes and gives, how it was fitted, how good it is."""
     gateway = request.app.state.service.gateway
     served = gateway.served(reference)
-    return json_response(_described(served, gateway.catalog.model(served.model.reference).stages))
+    if isinstance(served.model, Configured):
+        return json_response(_used(served))
+    return json_response({**_used(served), **_described(served.model, gateway.stages(served))})
 
 
 @router.post("/models/{reference}/predict")
-async def predict(request: Request, reference: str, pictures: bool = False, format: str = "json") -> Response:  # noqa: A002
-    """Predict samples.
+async def predict(
+    request: Request,
+    reference: str,
+    pictures: bool = False,
+    format: str = "json",  # noqa: A002
+    settings: Annotated[list[str] | None, Query(alias="set")] = None,
+) -> Response:
+    """Predict samples, with a model or an operator; the latter is named by its system, and configured by `set=KEY=VALUE`.
 
     The body is one of: a NumPy array (`.npy`) for the model's array field; an NPZ file with fields by name; a file of the
     modality (a photograph, a recording …); a form with files and values by field; or JSON, `{"sample": {…}}`,
     `{"samples": [{…}, …]}` or `{"dataset": "NAME@VERSION", "ids": ["…"]}`. Further query parameters are fields of the sample.
     """
     given = request.app.state.service
+    if settings:
+        reference = (await asyncio.to_thread(configured, reference, settings)).reference
     served = await given.gateway.resolve(reference)
     if format not in ("json", "npz"):
         raise InvalidSample(f"format is json or npz; got {format!r:.20}.")
@@ -85,7 +100,7 @@ async def predict(request: Request, reference: str, pictures: bool = False, form
     answers = await given.gateway.predict(reference, samples, pictures=pictures)
     for answer in answers:
         failed = isinstance(answer, SensoriumError)
-        given.measurements.prediction(served.model.reference, 0 if failed else answer.batch, failed=failed)
+        given.measurements.prediction(served.label, 0 if failed else answer.batch, failed=failed)
     if format == "npz":
         if not single:
             raise InvalidSample("an NPZ file holds the result of one sample: send one, or ask for format=json.")
@@ -96,7 +111,7 @@ async def predict(request: Request, reference: str, pictures: bool = False, form
     if single:
         return json_response({**_shown(only(answers)), "request": request_id})
     results = [{"error": str(one)} if isinstance(one, SensoriumError) else _shown(one) for one in answers]
-    return json_response({"model": served.model.reference, "request": request_id, "results": results})
+    return json_response({"model": served.reference, "request": request_id, "results": results})
 
 
 def _shown(answer: Answer) -> dict[str, Any]:
@@ -114,22 +129,27 @@ def _shown(answer: Answer) -> dict[str, Any]:
     return shown
 
 
-def _described(served: ServedModel, stages: tuple[str, ...]) -> dict[str, Any]:
-    model = served.model
-    results = served.method.results(served.config)
+def _used(served: ServedModel) -> dict[str, Any]:
+    """What it takes and gives."""
     return {
-        "model": model.reference,
-        "system": model.system,
+        "model": served.reference,
+        "system": served.model.system,
+        "modality": served.modality,
+        "fields": list(served.fields),
+        "results": {field.name: field.description for field in served.method.results(served.config)},
+        "configuration": configuration.to_json(served.config),
+    }
+
+
+def _described(model: Model, stages: tuple[str, ...]) -> dict[str, Any]:
+    """How a model was made, and how good it is."""
+    return {
         "stages": list(stages),
         "created": model.created,
         "run": model.run,
         "data": [str(source) for source in model.sources],
         "description": model.description,
         "parameters": model.parameters,
-        "modality": served.modality,
-        "fields": list(served.fields),
-        "results": {field.name: field.description for field in results},
-        "configuration": model.configuration,
         "metrics": model.metrics,
         "environment": model.environment,
     }
@@ -217,7 +237,7 @@ def main_field(served: ServedModel) -> str:
     wanted = [name for name in served.fields if name in arrays]
     if not wanted:
         raise RejectedUpload(
-            f"model {served.model.reference} takes no single array: send an NPZ file with {', '.join(served.fields)}.",
+            f"model {served.reference} takes no single array: send an NPZ file with {', '.join(served.fields)}.",
             NOT_TAKEN,
         )
     return wanted[0]

@@ -35,7 +35,7 @@ async def start(request: Request, bulk: Bulk) -> Response:
     catalog = given.gateway.catalog
     job = given.tasks.start(
         "predict",
-        lambda: predict_in_bulk(catalog, served.model.reference, bulk.data, bulk.into, bulk.where, bulk.workers),
+        lambda: predict_in_bulk(catalog, served.reference, bulk.data, bulk.into, bulk.where, bulk.workers),
     )
     return json_response(_shown(job), 202, {"Location": f"/v1/tasks/{job.id}"})
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from sensorium.catalog.models import PREFIX
+from sensorium.jobs.training import configuration
 from sensorium.jobs.training.method import check_data, method_of
+from sensorium.jobs.training.operators import Configured, configured, is_operator
 from sensorium.platform.errors import SensoriumError
 from sensorium.serve.gateway import STAGE
 from sensorium.serve.pages import markup
@@ -30,7 +32,12 @@ def heading(system: System, title: str, hint: str = "") -> str:
 
 
 def choices(gateway: Gateway, system: str) -> list[tuple[str, str]]:
-    """The fitted versions of a system as (label, ``NAME@VERSION``): production first, then the newest."""
+    """The fitted versions of a system as (label, ``NAME@VERSION``): production first, then the newest.
+
+    An operator has none, and answers for itself.
+    """
+    if is_operator(system):
+        return [("default settings", configured(system).reference)]
     frame = gateway.models().filter(pl.col("system") == system)
     rows = sorted(frame.iter_rows(named=True), key=lambda row: STAGE not in (row["stages"] or ()))
     return [(_label(row), f"{row['name']}@{row['version']}") for row in rows]
@@ -65,8 +72,11 @@ def _suitable(listing: Listing, system: System) -> str | None:
 
 
 def about(served: ServedModel, stages: tuple[str, ...]) -> str:
-    """A version of a model: from what, when, how large, how good."""
+    """A version of a model: from what, when, how large, how good; of an operator, how it is set."""
     model = served.model
+    if isinstance(model, Configured):
+        settings = {path: str(value) for path, value in configuration.paths(model.config)}
+        return markup.page("<h2>Settings</h2>", markup.facts(settings))
     facts = {
         "version": model.reference,
         "stages": markup.tags(stages) if stages else None,

@@ -100,7 +100,7 @@ def needed(catalog: Catalog, served: ServedModel) -> Needed:
 def _declarations(catalog: Catalog, served: ServedModel) -> list[Declaration]:
     """Of the data sets that a model was fitted on, those that are still there."""
     found = []
-    for source in served.model.sources:
+    for source in served.sources:
         try:
             found.append(catalog.dataset(source.dataset, source.version).declaration)
         except UserError:
@@ -119,7 +119,7 @@ def _plain(kind: pa.DataType) -> bool:
 
 def suiting(listing: Listing, served: ServedModel) -> list[tuple[str, str]]:
     """Data sets that have what a model needs, as (label, name); first those that it was fitted on, which are marked."""
-    learnt = {source.dataset for source in served.model.sources}
+    learnt = {source.dataset for source in served.sources}
     frame = listing.datasets()
     names = [name for name, kind in frame.select("name", "modality").iter_rows() if kind == served.modality]
     found = [name for name in names if _suits(listing, name, served)]
@@ -164,9 +164,8 @@ def stored(listing: Listing, served: ServedModel, name: str, identifier: str) ->
     fields = {one: sample[one] for one in served.fields if one in sample}
     link = markup.link(identifier, "sample", name=view.name, version=view.version, id=identifier)
     dataset = markup.link(f"{view.name}@{view.version}", "dataset", name=view.name, version=view.version)
-    return Given(
-        {**fields, "id": identifier}, Html(f"{link} of {dataset}"), sample.get(served.method.target(served.config))
-    )
+    truth = sample.get(served.target) if served.target else None
+    return Given({**fields, "id": identifier}, Html(f"{link} of {dataset}"), truth)
 
 
 # -- one's own ---------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import gradio as gr
 import pyarrow as pa
@@ -14,6 +14,7 @@ import pyarrow as pa
 from sensorium.catalog import modality as modalities
 from sensorium.catalog.fields import ArrayField, Field, ScalarField
 from sensorium.jobs.training.method import png
+from sensorium.jobs.training.operators import is_operator
 from sensorium.serve.api.encoding import png_url
 from sensorium.serve.gateway import Answer, ServedModel, only
 from sensorium.serve.pages import markup
@@ -21,6 +22,7 @@ from sensorium.serve.pages.files import offer
 from sensorium.serve.pages.listing import Listing
 from sensorium.serve.pages.spoken import sentence, spoken
 from sensorium.serve.panels import described, inputs, results
+from sensorium.serve.panels.settings import operator_settings
 from sensorium.serve.uploads.kinds import TITLES
 from sensorium.serve.uploads.readers import WHOLE, takes
 
@@ -78,7 +80,7 @@ async def answered(
     """
     served = await gateway.resolve(reference or "")
     sample = await given(served)
-    answer = only(await gateway.predict(served.model.reference, [sample.sample], pictures=True))
+    answer = only(await gateway.predict(served.reference, [sample.sample], pictures=True))
     html = await asyncio.to_thread(results.shown, answer, sample, served)
     return html, replace(answer, pictures={})
 
@@ -90,7 +92,12 @@ def build(system: System, listing: Listing, gateway: Gateway) -> None:
     with gr.Column(visible=False) as body:
         current = gr.State(None)  # of the model: the list says that it has changed when it is only drawn anew
         form = gr.State(None)  # which inputs the model needs: only where they differ are they drawn anew
-        model = gr.Dropdown([], label="Model", filterable=False, elem_id="model", interactive=True)
+        shown: bool | Literal["hidden"] = (
+            "hidden" if is_operator(system.name) else True
+        )  # an operator has settings in its place
+        model = gr.Dropdown([], label="Model", filterable=False, elem_id="model", interactive=True, visible=shown)
+        if is_operator(system.name):
+            operator_settings(system.name, model)
         with gr.Tabs():
             with gr.Tab("From the lake"):
                 dataset, ask = _lake(listing, model)
@@ -117,7 +124,7 @@ def build(system: System, listing: Listing, gateway: Gateway) -> None:
         try:
             served = gateway.served(reference)
             suitable = inputs.suiting(listing, served)
-            words = described.about(served, gateway.catalog.model(served.model.reference).stages)
+            words = described.about(served, gateway.stages(served))
             asked = _form_of(served, *_asked(gateway, served))
         except Exception as error:  # noqa: BLE001 - told on the page
             return [markup.page(markup.notice(sentence(error))), gr.Dropdown([], value=None), None, gr.skip()]

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sensorium.jobs.training.method import Fitted
+from sensorium.jobs.training.method import Fitted, Method
+from sensorium.jobs.training.operators import Configured
 from sensorium.serve.api.encoding import json_bytes, npz_bytes, png_url
 from sensorium.serve.pages import markup
 from sensorium.serve.pages.files import fresh_folder
@@ -63,7 +64,7 @@ def _values(answer: Answer, served: ServedModel, truth: Any) -> str:
             f'<li data-field="{escape(name)}"><b>{escape(markup.text_of(value) + unit)}</b>'
             f"<span>{escape(name.replace('_', ' ') + meaning)}</span></li>"
         )
-    known = {} if truth is None else {f"in the data ({served.method.target(served.config)})": truth}
+    known = {} if truth is None else {f"in the data ({served.target})": truth}
     return f'<ul class="tiles" role="status">{"".join(items)}</ul>{markup.facts(known) if known else ""}'
 
 
@@ -98,7 +99,7 @@ def _bars(answer: Answer, served: ServedModel) -> list[str]:
 
 def _names(served: ServedModel) -> list[str]:
     """Of the classes, where the method knows them without its networks."""
-    if served.method.confusion is None:
+    if isinstance(served.model, Configured) or not isinstance(served.method, Method) or served.method.confusion is None:
         return []
     return served.method.confusion(Fitted(served.config, served.model.preprocessing, {}, torch.device("cpu")))
 
@@ -156,7 +157,7 @@ def _range(value: npt.NDArray[Any]) -> list[float | None]:
 
 
 def _provenance(answer: Answer, given: Given, served: ServedModel) -> str:
-    data = described.sources(served.model.sources)
+    data = described.sources(served.sources)
     parts = [f"Answered by <b>{escape(answer.model)}</b> ({escape(answer.system)})"]
     parts += [f"fitted on {data}"] if data else []
     parts += [f"run {escape(answer.run)}"] if answer.run else []

@@ -20,12 +20,14 @@ from deltalake import write_deltalake
 from sensorium.catalog import Catalog, Dataset
 from sensorium.platform.tables import print_rows
 from tests.benchmarks.bulk import bulk
+from tests.benchmarks.component_trees import component_trees
 from tests.benchmarks.fits import fits, live
 from tests.benchmarks.peers import feeds
 from tests.benchmarks.serving import crowd, serve
 from tests.benchmarks.sizes import sizes
 from tests.benchmarks.sweeps import codecs, long_sweep, peer, sweep
 from tests.benchmarks.tables import durability, filters, many_commits, race
+from tests.benchmarks.trees import trees
 
 ROUNDS = 5
 
@@ -112,7 +114,7 @@ def queries(folder: Path) -> None:
 
 def main() -> None:
     usual = (feeds, commits, queries, durability, filters, race, codecs, sweep, peer, fits, live, serve, crowd)
-    parts = {part.__name__: part for part in (*usual, many_commits, long_sweep, sizes, bulk)}
+    parts = {part.__name__: part for part in (*usual, trees, component_trees, many_commits, long_sweep, sizes, bulk)}
     for part in [parts[name] for name in sys.argv[1:]] or usual:
         with tempfile.TemporaryDirectory(prefix="sensorium-bench-") as folder:
             part(Path(folder))

@@ -143,7 +143,9 @@ def measure(case: Case, folder: Path, rounds: int = ROUNDS) -> dict[str, dict[st
 
     def note(process: Process, row: str, number: int, *, counts: bool) -> None:
         asked = case.counts.get(process.name, {}).get(row, len(stack))
-        if row == "write":  # else whoever comes when the system holds too many unwritten pages waits for those of others
+        if (
+            row == "write"
+        ):  # else whoever comes when the system holds too many unwritten pages waits for those of others
             os.sync()
         taken = process.ask(what=row, number=number, count=asked)
         if counts:
