@@ -25,7 +25,7 @@ from sensorium.platform.optional import require
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["modality"]
+__all__ = ["affine_of", "modality", "write"]
 
 #: letter -> axis of the patient's space (x, y, z) and direction in it
 _SIDES = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
@@ -107,7 +107,7 @@ def write(sample: Mapping[str, Any], path: Path) -> Path:
     through the importer gives the identical array; others come back turned to RAS. Booleans are written as 0 and 1,
     float16 as float32, for NIfTI has neither.
     """
-    affine = _affine(sample)
+    affine = affine_of(sample)
     if sample.get("mask") is not None:
         _write_nifti(np.asarray(sample["mask"]), affine, with_suffix(path, "_mask.nii.gz"))
     return _write_nifti(np.asarray(sample["volume"]), affine, with_suffix(path, ".nii.gz"))
@@ -124,7 +124,7 @@ def _write_nifti(array: npt.NDArray[Any], affine: npt.NDArray[np.float64], targe
     return target
 
 
-def _affine(sample: Mapping[str, Any]) -> npt.NDArray[np.float64]:
+def affine_of(sample: Mapping[str, Any]) -> npt.NDArray[np.float64]:
     """Matrix from indices (x, y, z) to millimetres in the patient's RAS space."""
     spacing = np.asarray(sample["spacing"] if present(sample, "spacing") else (1.0, 1.0, 1.0), dtype=np.float64)[::-1]
     if present(sample, "affine"):

@@ -256,8 +256,9 @@ def write_new(storage: Storage, path: str, parts: Sequence[bytes | np.ndarray], 
         return
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        _reserve(descriptor, sum(memoryview(part).nbytes for part in parts))
-        for some in _portions(parts):
+        views = [octets(part) if isinstance(part, np.ndarray) else memoryview(part) for part in parts]
+        _reserve(descriptor, sum(view.nbytes for view in views))
+        for some in _portions(views):
             _write_all(descriptor, some)
         if durable:
             os.fsync(descriptor)
@@ -276,12 +277,11 @@ def _reserve(descriptor: int, size: int) -> None:
             raise  # else a file system that cannot
 
 
-def _portions(parts: Sequence[bytes | np.ndarray]) -> Iterator[list[memoryview]]:
-    """``parts`` in the pieces and numbers that one system call takes."""
+def _portions(views: Iterable[memoryview]) -> Iterator[list[memoryview]]:
+    """``views`` in the pieces and numbers that one system call takes."""
     some: list[memoryview] = []
     size = 0
-    for part in parts:
-        view = octets(part) if isinstance(part, np.ndarray) else memoryview(part)
+    for view in views:
         for begin in range(0, view.nbytes, _WRITE_BYTES):
             some.append(view[begin : begin + _WRITE_BYTES])
             size += some[-1].nbytes
