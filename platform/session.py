@@ -19,7 +19,7 @@ from sensorium.platform.optional import require
 if TYPE_CHECKING:
     from sensorium.platform.settings import Settings
 
-__all__ = ["ray_session"]
+__all__ = ["ray_session", "reread_authentication"]
 
 _LARGEST_STORE_MB = 4096
 _SMALLEST_STORE_MB = 100
@@ -119,7 +119,7 @@ def _private_folder() -> Iterator[Path]:
     ours = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0"}
     before = {name: os.environ.get(name) for name in ours}
     os.environ.update(ours)
-    _reread_authentication()
+    reread_authentication()
     try:
         yield folder / "ray"  # Ray opens its folder to everybody; ours around it stays closed
     finally:
@@ -128,11 +128,11 @@ def _private_folder() -> Iterator[Path]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        _reread_authentication()
+        reread_authentication()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _reread_authentication() -> None:
+def reread_authentication() -> None:
     """Make Ray look at its environment again: it reads mode and token once, when it is imported."""
     from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 

@@ -19,7 +19,7 @@ from sensorium.catalog.lineage import Run, environment
 from sensorium.catalog.models import Model, ModelDraft
 from sensorium.jobs.training import configuration, drawing, launch, worker
 from sensorium.jobs.training.checkpoints import FOLDER, Checkpoints, from_bytes, restore_modules
-from sensorium.jobs.training.folds import k_folds, split_frame
+from sensorium.jobs.training.folds import k_folds, single, split_frame
 from sensorium.jobs.training.measures import Figure, plain, plain_figures
 from sensorium.jobs.training.method import Fitted, Method, check_data, method_of, png, ready
 from sensorium.jobs.training.worker import Job, Outcome
@@ -139,17 +139,20 @@ class CrossValidation:
         return pl.DataFrame(lines)
 
 
-def fit(catalog: Catalog, request: FitRequest, settings: Settings) -> FitReport:
+def fit(catalog: Catalog, request: FitRequest, settings: Settings, *, identity: str = "") -> FitReport:
     """Fit on the training part, choose by the validation part, measure on the test part, save the model.
+
+    ``identity``: of the run; a new one without.
 
     Raises:
         UserError: the data or the configuration does not suit; which, and the remedy.
         FitStopped: Ctrl-C; the message says how to go on.
     """
     method, dataset, rows = prepared(catalog, request)
-    split = k_folds(split_frame(rows, request.config.split), request.config.split)[0]
+    split = single(rows, request.config.split)
     source = Source(dataset.name, dataset.version)
     run = Run("fit", request.system, {**request.record(), "data": str(source)}, inputs=(source,))
+    run = replace(run, id=identity or run.id)
     worker.put_split(catalog.storage, run.id, split)
     return _run(catalog, request, settings, method, run)
 
@@ -195,11 +198,13 @@ def prepared(catalog: Catalog, request: FitRequest) -> tuple[Method, Dataset, pl
     dataset = catalog.dataset(dataset.name, dataset.version)
     config, target = request.config, method.target(request.config)
     check_data(method, dataset, config, labelled=True)
-    scalars = [target, config.split.group, config.split.stratify]
-    names = list(dict.fromkeys(name for name in scalars if name and name != "id"))
+    named = [target, config.split.group, config.split.stratify, config.split.part]
+    names = list(dict.fromkeys(name for name in named if name and name != "id"))
     for name in names:
         dataset.declaration.require(name)
-    rows = dataset.select(request.where or None, fields=names).frame()
+    rows = dataset.select(
+        request.where or None, fields=names
+    ).rows  # a target may be an array: its reference tells whether it is there
     if method.eligible is not None:
         rows = rows.filter(method.eligible(config).fill_null(value=True))
     if rows.is_empty():
@@ -384,6 +389,10 @@ def cross_validate(
         raise InvalidSetting("folds run side by side, each in a task of its own: leave --workers out.")
     if folds:
         request = replace(request, config=replace(request.config, split=replace(request.config.split, folds=folds)))
+    if request.config.split.part:
+        raise InvalidSetting(
+            f"folds are made here, and split.part={request.config.split.part} names parts that are given: leave one out."
+        )
     method, dataset, rows = prepared(catalog, request)
     source = Source(dataset.name, dataset.version)
     run = Run("cross_validation", request.system, {**request.record(), "data": str(source)}, inputs=(source,))
