@@ -44,6 +44,7 @@ _EXTRA = {
     "ray.tune": "fit",
     "soundfile": "formats",
     "torch": "torch",
+    "transformers": "encoders",
     "wandb": "tracking",
     "wfdb": "formats",
 }

@@ -18,8 +18,9 @@ from sensorium.platform.errors import UserError
 __all__ = ["GROUP", "OPERATIONS", "System", "get"]
 
 GROUP = "sensorium.systems"
-#: what a system may offer; each is a command of the same name, but for ``panel``: its own page of the front end
-OPERATIONS = ("sweep", "fit", "evaluate", "predict", "reproduce", "panel")
+#: what a system may offer; each is a command of the same name, but for ``panel``, its own page of the front end, and
+#: ``protocol``, the option of ``reproduce`` for experiments of its paper on data that a user brings
+OPERATIONS = ("sweep", "fit", "evaluate", "predict", "reproduce", "protocol", "panel")
 
 
 @dataclass(frozen=True)

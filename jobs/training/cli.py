@@ -309,12 +309,15 @@ def reproduce_command(
         [], "--set", metavar="KEY=VALUE", help="A setting of all that is fitted; the report says it."
     ),
     folds: int = typer.Option(0, "--folds", min=0, help="Only the first so many folds of each cross-validation."),
+    protocol: str = typer.Option(
+        "", "--protocol", metavar="NAME", help="An experiment of the paper on public data that you bring with --data."
+    ),
 ) -> None:
     """The claim's experiment: table as Markdown and Parquet, figures, seeds and spread."""
     from sensorium.jobs.training import reproduction
 
     request = reproduction.Reproduction(
-        open_catalog(context), state(context).settings, quick, data, seeds, tuple(settings), folds
+        open_catalog(context), state(context).settings, quick, data, seeds, tuple(settings), folds, protocol
     )
     report = reproduction.reproduce(system, request)
     typer.echo(reproduction.json_of(report) if state(context).json else f"{report.markdown}\nreport: {report.folder}")

@@ -11,9 +11,12 @@ from sensorium.jobs.training.options import SplitOptions
 from sensorium.platform.errors import DataLeak, InvalidSample, InvalidSetting
 from sensorium.platform.optional import require
 
-__all__ = ["Split", "k_folds", "refuse_leaks", "split_frame"]
+__all__ = ["Split", "k_folds", "refuse_leaks", "single", "split_frame"]
 
 _PARTS = ("train", "validation", "test")
+#: what published data sets call their parts
+_GIVEN = {"train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
+          "test": "test"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,31 @@ def split_frame(rows: pl.DataFrame, options: SplitOptions) -> pl.DataFrame:
                 f'Give it one, or leave such samples out with --where "{field} IS NOT NULL".'
             )
     return frame
+
+
+def single(rows: pl.DataFrame, options: SplitOptions) -> Split:
+    """The parts of a single fit: those that the field ``options.part`` gives, or else the first of the folds.
+
+    Raises:
+        InvalidSample: a sample has another part, or none.
+        InvalidSetting: no sample is for training.
+        DataLeak: a group is in two parts.
+    """
+    frame = split_frame(rows, options)
+    if not options.part:
+        return k_folds(frame, options)[0]
+    given = rows[options.part].cast(pl.String).str.to_lowercase().replace_strict(_GIVEN, default=None)
+    unknown = rows.filter(given.is_null())
+    if unknown.height:
+        raise InvalidSample(
+            f"sample {unknown['id'][0]!r}: {options.part} is {unknown[options.part][0]!r}{_more(unknown.height)}; train, "
+            "validation or test is needed. Mend it, or leave such samples out with --where."
+        )
+    split = Split(*(tuple(frame["id"].filter(given == part).to_list()) for part in _PARTS))
+    if not split.train:
+        raise InvalidSetting(f"no sample has {options.part} 'train'. Choose another field for split.part, or none.")
+    refuse_leaks(frame, split)
+    return split
 
 
 def k_folds(frame: pl.DataFrame, options: SplitOptions) -> list[Split]:

@@ -36,6 +36,7 @@ class Operator:
             ``InvalidSample`` naming sample and field for one that it cannot use.
         example: for a configuration and a seed, a few made-up samples that it can be run on within a second, and the
             attributes of their data set.
+        optional: further fields of a sample that it looks at where they are there, by configuration.
         illustrate: draws the result of one sample for people: from the configuration, the sample and its result.
     """
 
@@ -46,6 +47,7 @@ class Operator:
     predict: Callable[[Any, Sequence[Sample]], list[dict[str, Any]]]
     example: Callable[[Any, int], tuple[list[dict[str, Any]], dict[str, Any]]]
     illustrate: Callable[[Any, Sample, Mapping[str, Any]], Mapping[str, Picture]] | None = None
+    optional: Callable[[Any], tuple[str, ...]] = lambda config: ()
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,8 @@ class SplitOptions:
         folds: of a cross-validation, and 1/folds of the groups are the test part of a single fit.
         validation: part of what is left of the groups that is kept for validation.
         seed: of the split; apart from the fit's own, so that repeated fits see the same parts.
+        part: scalar field that says of each sample whether it is ``train``, ``validation`` (or ``val``) or ``test``, for a
+            single fit on the parts that a data set was published with; empty: they are made as said above.
     """
 
     group: str = "id"
@@ -99,6 +101,7 @@ class SplitOptions:
     folds: int = 10
     validation: float = 1 / 9
     seed: int = 0
+    part: str = ""
 
     def __post_init__(self) -> None:
         _require(bool(self.group), "group must name a field, or be id", self.group)

@@ -291,7 +291,8 @@ def _opened(catalog: Catalog, reference: str, data: str, system: str) -> tuple[M
 
 def _names(method: Method | Operator, dataset: Dataset, config: Any, *, labelled: bool) -> list[str]:
     truth = [method.target(config)] if labelled and isinstance(method, Method) else []
-    wanted = [*method.fields(config), *truth]
+    further = method.optional(config) if isinstance(method, Operator) else ()
+    wanted = [*method.fields(config), *further, *truth]
     return [name for name in dict.fromkeys(wanted) if name in dataset.fields]
 
 

@@ -36,6 +36,7 @@ class Reproduction:
         seeds: repetitions; 0 for the experiment's own choice.
         changes: settings ``key=value`` of all that is fitted, instead of the experiment's own; the report says them.
         folds: only so many folds of each cross-validation, the first ones; 0 for the experiment's own choice.
+        protocol: of the paper, on a public data set that the user brings; empty for the claim's experiment.
     """
 
     catalog: Catalog
@@ -45,6 +46,7 @@ class Reproduction:
     seeds: int = 0
     changes: tuple[str, ...] = ()
     folds: int = 0
+    protocol: str = ""
 
     def only(self, folds: Sequence[int] = ()) -> tuple[int, ...]:
         """Numbers of the folds to run, where the experiment would run ``folds`` (all of them where it names none)."""
@@ -66,12 +68,14 @@ class Reproduction:
 
     def differences(self) -> dict[str, Any]:
         """What the run's record says of a request that is not the whole experiment."""
-        return {"data": self.data, "seeds": self.seeds, "changes": list(self.changes), "folds": self.folds}
+        return {"data": self.data, "seeds": self.seeds, "changes": list(self.changes), "folds": self.folds,
+                "protocol": self.protocol}  # fmt: skip
 
     def command(self, system: str) -> str:
         """What a user types for it."""
         words = ["sensorium reproduce", system]
         words += ["--quick"] if self.quick else []
+        words += [f"--protocol {self.protocol}"] if self.protocol else []
         words += [f"--data {self.data}"] if self.data else []
         words += [f"--seeds {self.seeds}"] if self.seeds else []
         words += [f"--folds {self.folds}"] if self.folds else []
@@ -133,8 +137,10 @@ def reproduce(system: str, request: Reproduction) -> Reproduced:
     """Run the experiment of a system and write its report into the lake."""
     from sensorium.jobs.training.fit import forget
 
-    experiment: Callable[[Reproduction], Finding] = systems.get(system).operation("reproduce")
-    mode = "quick" if request.quick else "full"
+    experiment: Callable[[Reproduction], Finding] = systems.get(system).operation(
+        "protocol" if request.protocol else "reproduce"
+    )
+    mode = request.protocol or ("quick" if request.quick else "full")
     run = Run("reproduce", system, {"mode": mode, **request.differences()})
     started = time.monotonic()
     with request.catalog.running(run):

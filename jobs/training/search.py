@@ -16,7 +16,7 @@ from sensorium.catalog.lineage import Run
 from sensorium.jobs.training import configuration, worker
 from sensorium.jobs.training.checkpoints import FOLDER
 from sensorium.jobs.training.fit import FitRequest, prepared
-from sensorium.jobs.training.folds import k_folds, split_frame
+from sensorium.jobs.training.folds import single
 from sensorium.jobs.training.recipe import better
 from sensorium.jobs.training.worker import Job
 from sensorium.platform.errors import InvalidSetting, WorkerFailed
@@ -131,7 +131,7 @@ def search(
     middle = {key: found.values[0] for key, found in space.items()}
     configuration.overridden(request.config, middle)  # refuses unknown keys before anything starts
     _, dataset, rows = prepared(catalog, request)
-    split = k_folds(split_frame(rows, request.config.split), request.config.split)[0]
+    split = single(rows, request.config.split)
     if not split.validation:
         raise InvalidSetting("a search ranks by the validation part: set split.validation above 0.")
     source = Source(dataset.name, dataset.version)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensorium.jobs.training.folds import Split, k_folds, refuse_leaks, split_frame
+from sensorium.jobs.training.folds import Split, k_folds, refuse_leaks, single, split_frame
 from sensorium.jobs.training.options import SplitOptions
 from sensorium.platform.errors import DataLeak, InvalidSample, InvalidSetting
 
@@ -91,3 +91,33 @@ def test_a_sample_without_group_or_stratum_is_named() -> None:
 def test_a_split_survives_its_file() -> None:
     split = Split(("a", "b"), ("c",), ())
     assert Split.read(split.frame()) == split
+
+
+def _published(parts: list[str | None]) -> pl.DataFrame:
+    return pl.DataFrame({"id": [f"s{index}" for index in range(len(parts))], "split": parts, "place": list("aabbc")})
+
+
+def test_published_parts_are_kept() -> None:
+    options = SplitOptions(part="split")
+    assert single(_published(["train", "Train", "val", "test", "test"]), options) == Split(
+        ("s0", "s1"), ("s2",), ("s3", "s4")
+    )
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        (["train", "odd", "val", "test", "test"], "'s1': split is 'odd'"),
+        (["train", None, "val", "test", "test"], "'s1'"),
+    ],
+)
+def test_a_sample_of_no_known_part_is_told(parts: list[str | None], told: str) -> None:
+    with pytest.raises(InvalidSample, match=told):
+        single(_published(parts), SplitOptions(part="split"))
+
+
+def test_published_parts_need_something_to_learn_from_and_keep_groups_whole() -> None:
+    with pytest.raises(InvalidSetting, match="no sample has split 'train'"):
+        single(_published(["val", "val", "val", "test", "test"]), SplitOptions(part="split"))
+    with pytest.raises(DataLeak, match="'b' is in more than one part"):
+        single(_published(["train", "train", "train", "test", "test"]), SplitOptions(group="place", part="split"))
