@@ -47,7 +47,7 @@ class Operator:
     predict: Callable[[Any, Sequence[Sample]], list[dict[str, Any]]]
     example: Callable[[Any, int], tuple[list[dict[str, Any]], dict[str, Any]]]
     illustrate: Callable[[Any, Sample, Mapping[str, Any]], Mapping[str, Picture]] | None = None
-    optional: Callable[[Any], tuple[str, ...]] = lambda config: ()
+    optional: Callable[[Any], tuple[str, ...]] = lambda _: ()
 
 
 @dataclass(frozen=True)
