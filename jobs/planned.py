@@ -27,8 +27,6 @@ PLANNED = (
              "forgets far less than fine-tuning at a fraction of retraining's time"),
     _planned(8, "gaussian_clustering", "Contrastive Gaussian Clustering", "scene", "posed views with 2-D masks",
              "consistent 3-D segments from inconsistent masks"),
-    _planned(9, "building_change", "AYANet", "image_pair", "registered pairs with change masks",
-             "Gabor and convolutional encoders together beat either alone"),
     _planned(10, "fewshot_segmentation", "task-consistent incremental few-shot segmentation", "image",
              "images with masks of many classes", "higher harmonic mean than weight imprinting and fine-tuning"),
     _planned(14, "nir_synthesis", "BA-CycleGAN", "hyperspectral", "unpaired VIS and NIR cubes, sweetness classes",

@@ -88,7 +88,7 @@ class Method:
         config: the frozen dataclass of its configuration; has ``fit`` (:class:`.FitOptions`) and ``split``
             (:class:`.SplitOptions`), and makes a working default without arguments.
         fields: fields of a sample that a prediction needs, by configuration.
-        target: scalar field with the truth, by configuration; empty where there is none.
+        target: field with the truth, a scalar or an array, by configuration; empty where there is none.
         preprocess: statistics of the training part, JSON types only. Sees nothing else.
         build: networks of a configuration and its preprocessing, with fresh weights.
         phases: of the fit, in order.

@@ -164,7 +164,8 @@ def stored(listing: Listing, served: ServedModel, name: str, identifier: str) ->
     fields = {one: sample[one] for one in served.fields if one in sample}
     link = markup.link(identifier, "sample", name=view.name, version=view.version, id=identifier)
     dataset = markup.link(f"{view.name}@{view.version}", "dataset", name=view.name, version=view.version)
-    truth = sample.get(served.target) if served.target else None
+    told = served.target and served.target not in listing.dataset(view).declaration.arrays  # a map is no line of text
+    truth = sample.get(served.target) if told else None
     return Given({**fields, "id": identifier}, Html(f"{link} of {dataset}"), truth)
 
 
