@@ -8,8 +8,9 @@ SERVE ?= 1
 LAKE ?= ./lake
 
 SECONDS ?= 600
+EXTRAS ?= all
 
-.PHONY: demo test lint bench docs faults fuzz sample-lake clean help
+.PHONY: demo test lint bench docs faults fuzz image-check sample-lake clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +20,7 @@ help:
 	@echo "make bench   benchmarks; prints ratios against a peer or a physical limit (make .venv-peers: against others, too)"
 	@echo "make faults  fail every call to the storage, flip every byte of a small lake: some minutes"
 	@echo "make fuzz    damaged files at the importers' borders, for SECONDS=600"
+	@echo "make image-check   the install steps of the container image, in an environment of their own (EXTRAS=all)"
 	@echo "make sample-lake DATA=path   every folder of a collection of real samples as a data set, with a table of speeds"
 	@echo "make docs    regenerate the tables, figures and command reference of the documentation"
 	@echo "make clean   remove .venv, ./lake and caches"
@@ -65,6 +67,9 @@ faults: $(VENV)/.all
 
 fuzz: $(VENV)/.all
 	$(BIN)/python -m tests.catalog.fuzz --seconds $(SECONDS)
+
+image-check: $(VENV)/.all
+	SENSORIUM_IMAGE_EXTRAS=$(EXTRAS) $(BIN)/python -m pytest tests/infra/test_image.py
 
 sample-lake: $(VENV)/.all
 	$(BIN)/python -m tests.benchmarks.sample_lake $(DATA) --lake $(LAKE)

@@ -28,6 +28,7 @@ _COMMANDS = [
     *("", "catalog", "fit", "evaluate", "predict", "reproduce"),
     *("models", "models list", "models show", "models promote", "models export"),
     *("sweep", "sweep machine_quality", "systems", "serve", "demo"),
+    *("submit", "jobs", "jobs list", "jobs logs", "jobs stop", "doctor"),
 ]
 
 
