@@ -124,7 +124,7 @@ def _settings(system: System) -> list[tuple[str, str]]:
     from sensorium.jobs.training.configuration import paths
     from sensorium.jobs.training.operators import is_operator
 
-    if is_operator(system.name):
+    if is_operator(system):
         config = system.operation("predict").config()
     elif "fit" in system.operations:
         config = system.operation("fit").config()

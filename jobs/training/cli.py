@@ -260,7 +260,7 @@ def predict_command(
     from sensorium.jobs.training.operators import configured, is_operator
 
     own = state(context).settings
-    if is_operator(system):
+    if is_operator(get(system)):
         if model:
             raise InvalidSetting(f"system {system!r} has no models: leave --model out; --set configures it.")
         subject = configured(system, settings)

@@ -16,6 +16,7 @@ from sensorium.jobs.training import configuration
 from sensorium.jobs.training.samples import Picture, Sample
 from sensorium.platform import plugins, systems
 from sensorium.platform.errors import InvalidSetting
+from sensorium.platform.systems import System
 
 __all__ = ["Configured", "Operator", "configured", "is_operator", "referred"]
 
@@ -76,14 +77,9 @@ class Configured:
         return operator
 
 
-def is_operator(system: str) -> bool:
-    """Whether a system predicts without a model.
-
-    Raises:
-        UnknownPlugin: no such system.
-    """
-    found = systems.get(system)
-    return "predict" in found.operations and isinstance(found.operation("predict"), Operator)
+def is_operator(system: System) -> bool:
+    """Whether a system predicts without a model."""
+    return "predict" in system.operations and isinstance(system.operation("predict"), Operator)
 
 
 def configured(system: str, settings: Iterable[str] | Mapping[str, Any] = ()) -> Configured:
@@ -97,9 +93,10 @@ def configured(system: str, settings: Iterable[str] | Mapping[str, Any] = ()) ->
         UnknownPlugin: no such system.
         InvalidSetting: it predicts with a model; no such field, or a value that it cannot have.
     """
-    if not is_operator(system):
+    found = systems.get(system)
+    if not is_operator(found):
         raise InvalidSetting(f"system {system!r} predicts with a fitted model. Name one: sensorium models list.")
-    operator: Operator = systems.get(system).operation("predict")
+    operator: Operator = found.operation("predict")
     return Configured(system, configuration.overridden(operator.config(), settings))
 
 
@@ -110,7 +107,7 @@ def referred(reference: str) -> Configured | None:
         InvalidSetting: no such field, or a value that it cannot have.
     """
     name, _, query = reference.partition(_MARK)
-    if name not in plugins.names(systems.GROUP) or not is_operator(name):
+    if name not in plugins.names(systems.GROUP) or not is_operator(systems.get(name)):
         return None
     return configured(name, dict(parse_qsl(query, keep_blank_values=True)))
 

@@ -31,14 +31,14 @@ def heading(system: System, title: str, hint: str = "") -> str:
     return markup.page(f"<h1>{escape(title)}</h1>", f'<p class="quiet">{escape(system.title)}</p>', hint)
 
 
-def choices(gateway: Gateway, system: str) -> list[tuple[str, str]]:
+def choices(gateway: Gateway, system: System) -> list[tuple[str, str]]:
     """The fitted versions of a system as (label, ``NAME@VERSION``): production first, then the newest.
 
     An operator has none, and answers for itself.
     """
     if is_operator(system):
-        return [("default settings", configured(system).reference)]
-    frame = gateway.models().filter(pl.col("system") == system)
+        return [("default settings", configured(system.name).reference)]
+    frame = gateway.models().filter(pl.col("system") == system.name)
     rows = sorted(frame.iter_rows(named=True), key=lambda row: STAGE not in (row["stages"] or ()))
     return [(_label(row), f"{row['name']}@{row['version']}") for row in rows]
 

@@ -93,10 +93,10 @@ def build(system: System, listing: Listing, gateway: Gateway) -> None:
         current = gr.State(None)  # of the model: the list says that it has changed when it is only drawn anew
         form = gr.State(None)  # which inputs the model needs: only where they differ are they drawn anew
         shown: bool | Literal["hidden"] = (
-            "hidden" if is_operator(system.name) else True
+            "hidden" if is_operator(system) else True
         )  # an operator has settings in its place
         model = gr.Dropdown([], label="Model", filterable=False, elem_id="model", interactive=True, visible=shown)
-        if is_operator(system.name):
+        if is_operator(system):
             operator_settings(system.name, model)
         with gr.Tabs():
             with gr.Tab("From the lake"):
@@ -112,7 +112,7 @@ def build(system: System, listing: Listing, gateway: Gateway) -> None:
 
     def opened() -> list[Any]:
         try:
-            found = described.choices(gateway, system.name)
+            found = described.choices(gateway, system)
             if found:
                 return [gr.skip(), gr.Column(visible=True), gr.Dropdown(found, value=found[0][1])]
             hint = described.nothing_fitted(listing, system)

@@ -105,48 +105,59 @@ def _hung(axis: int, letters: str) -> Plane:
 def show(sample: Sample, declaration: Declaration) -> None:  # noqa: ARG001 - all viewers are called alike
     """Three pictures with a slider each, and what they share."""
     spacing = [float(part) for part in sample.get("spacing") or (1.0, 1.0, 1.0)]
-    window, over = _window_controls(sample)
+    shared = _Shared.build(sample)
     with gr.Row():
         for plane in planes(sample.get("orientation")):
             with gr.Column(min_width=260):
-                _plane(sample, plane, spacing, window, over)
+                _plane(sample, plane, spacing, shared)
 
 
-def _window_controls(sample: Sample) -> tuple[tuple[gr.Slider, gr.Slider], gr.Checkbox]:
-    """Sliders of the window's centre and width with presets, and whether the mask is shown."""
-    unit, masked = str(sample.get("unit") or ""), "mask" in sample
-    *usual, low, high = usual_window(sample, unit)
-    names = ["From the values", *PRESETS] if unit == "HU" else ["From the values"]
-    of, span = f" ({unit})" if unit else "", max(high - low, 1e-9)
-    fine: dict[str, Any] = {"step": span / 400, "interactive": True}
-    with gr.Row():
-        preset = gr.Dropdown(
-            names,
-            value=names[0],
-            label="Window preset",
-            visible=len(names) > 1,
-            min_width=160,
-            filterable=False,
-            interactive=True,
-        )
-        centre = gr.Slider(low, high, usual[0], label=f"Level: centre{of}", elem_id="centre", **fine)
-        width = gr.Slider(span / 400, span, usual[1], label=f"Window: width{of}", elem_id="width", **fine)
-        over = gr.Checkbox(masked, label="Show the mask", visible=masked, min_width=120, interactive=True)
-    preset.input(spoken(lambda name: PRESETS.get(name, usual)), preset, [centre, width], **QUIET)
-    return (centre, width), over
+@dataclass(frozen=True)
+class _Shared:
+    """What the planes share: sliders of the window's centre and width, and whether the mask is shown.
+
+    Attributes:
+        preset: the event that has set the sliders to a preset. That they change is no event of ours: a slider that was set from
+            here says so again with every drawing, which would then never end.
+    """
+
+    centre: gr.Slider
+    width: gr.Slider
+    over: gr.Checkbox
+    preset: gr.events.Dependency
+
+    @classmethod
+    def build(cls, sample: Sample) -> _Shared:
+        unit, masked = str(sample.get("unit") or ""), "mask" in sample
+        *usual, low, high = usual_window(sample, unit)
+        names = ["From the values", *PRESETS] if unit == "HU" else ["From the values"]
+        of, span = f" ({unit})" if unit else "", max(high - low, 1e-9)
+        fine: dict[str, Any] = {"step": span / 400, "interactive": True}
+        with gr.Row():
+            preset = gr.Dropdown(
+                names,
+                value=names[0],
+                label="Window preset",
+                visible=len(names) > 1,
+                min_width=160,
+                filterable=False,
+                interactive=True,
+            )
+            centre = gr.Slider(low, high, usual[0], label=f"Level: centre{of}", elem_id="centre", **fine)
+            width = gr.Slider(span / 400, span, usual[1], label=f"Window: width{of}", elem_id="width", **fine)
+            over = gr.Checkbox(masked, label="Show the mask", visible=masked, min_width=120, interactive=True)
+        chosen = preset.input(spoken(lambda name: PRESETS.get(name, usual)), preset, [centre, width], **QUIET)
+        return cls(centre, width, over, chosen)
 
 
-def _plane(
-    sample: Sample, plane: Plane, spacing: list[float], window: tuple[gr.Slider, gr.Slider], over: gr.Checkbox
-) -> None:
+def _plane(sample: Sample, plane: Plane, spacing: list[float], shared: _Shared) -> None:
     """The picture of one plane with the slider of its slice."""
     last = sample.view("volume").shape[plane.axis] - 1
-    centre, width = window
 
     def draw(index: float, centre: float, width: float, masked: bool) -> Image.Image:
         return slice_picture(sample, plane, int(index), (centre, width), spacing, masked=masked)
 
-    first = draw(last // 2, float(centre.value), float(width.value), "mask" in sample)
+    first = draw(last // 2, float(shared.centre.value), float(shared.width.value), "mask" in sample)
     picture = canvas(first, plane.words, f"{plane.words} of {sample.id}", classes="black", height=_SIDE)
     slider = gr.Slider(
         0,
@@ -157,9 +168,10 @@ def _plane(
         interactive=last > 0,
         elem_id=f"slice{plane.axis}",
     )
-    triggers = [slider.input, centre.change, width.change, over.change]
-    inputs = [slider, centre, width, over]
+    inputs = [slider, shared.centre, shared.width, shared.over]
+    triggers = [slider.input, shared.centre.input, shared.width.input, shared.over.input]
     gr.on(triggers, spoken(draw), inputs, picture, trigger_mode="always_last", **QUIET)
+    shared.preset.success(spoken(draw), inputs, picture, **QUIET)
 
 
 def usual_window(sample: Sample, unit: str) -> tuple[float, float, float, float]:

@@ -185,7 +185,7 @@ def test_bulk_prediction_is_resumable_and_has_lineage(water: Catalog) -> None:
     assert {"water", "models/bulk"} <= set(upstream["made_from"])
     assert water["found"].verify().is_empty()
     fit(water, request("epochs=1", name="bulk"), SETTINGS)
-    with pytest.raises(InvalidSetting, match="holds results of bulk@1, not of bulk@2"):
+    with pytest.raises(InvalidSetting, match="holds results of model bulk@1, not of bulk@2"):
         prediction.predict(water, "bulk", "water", "found", SETTINGS)
 
 

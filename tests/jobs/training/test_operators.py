@@ -27,9 +27,7 @@ from sensorium.platform.errors import InvalidSample, InvalidSetting, UnknownPlug
 from sensorium.platform.settings import Settings
 from sensorium.platform.systems import GROUP, System
 
-OPERATORS = [
-    name for name, one in plugins.load_all(GROUP, System).items() if "predict" in one.operations and is_operator(name)
-]
+OPERATORS = [name for name, one in plugins.load_all(GROUP, System).items() if is_operator(one)]
 SETTINGS = Settings()
 
 
