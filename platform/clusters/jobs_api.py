@@ -232,6 +232,11 @@ class Jobs:
                     f"no Jobs API answers at {self.address}: {text:.200}. Check --address, the network, and that the cluster "
                     "has a dashboard (ray[default])."
                 ) from error
+            if "No available agent" in text:
+                raise WorkerFailed(
+                    f"the cluster at {self.address} has no agent that could start a job: another Ray on the head's machine may "
+                    "hold the agent's port. Start the head with ray start --dashboard-agent-listen-port=PORT."
+                ) from error
             raise WorkerFailed(
                 f"the cluster at {self.address} cannot do that: {text:.600}. Look at its dashboard and logs."
             ) from error

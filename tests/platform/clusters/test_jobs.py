@@ -108,6 +108,8 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
             f"--temp-dir={place}",
         ]
         options += ["--dashboard-host=127.0.0.1", f"--dashboard-port={port}", "--object-store-memory=100000000"]
+        # Ray's of other tests, and of whoever works here, hold the usual one
+        options += [f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}"]
         with told.open("w") as log:
             process = subprocess.Popen(
                 [python, "-c", program, "start", *options],
