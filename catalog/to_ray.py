@@ -61,8 +61,20 @@ def dataset(selection: Selection, storage: Storage, batch: int, *, check: bool) 
 
 
 def packed(selection: Selection, batch: int) -> list[bytes]:
-    """The rows of a selection, references for arrays, in parts of ``batch`` samples that are cheap to send to a worker."""
-    return [_pack(selection.rows.slice(begin, batch)) for begin in range(0, selection.rows.height, batch)]
+    """The rows of a selection, references for arrays, in parts that are cheap to send to a worker.
+
+    A part has up to ``batch`` samples, and no more payload than a worker should hold at a time: large samples are alone.
+    """
+    rows = selection.rows
+    arrays = [pl.col(name).struct.field("nbytes") for name in selection.fields if name in selection.declaration.arrays]
+    sizes = rows.select(pl.sum_horizontal(*arrays, pl.lit(0))).to_series().to_list() if arrays else [0] * rows.height
+    parts, begin, held = [], 0, 0
+    for place, size in enumerate(sizes):
+        if place > begin and (place - begin == batch or held + size > _BATCH_BYTES):
+            parts.append(_pack(rows.slice(begin, place - begin)))
+            begin, held = place, 0
+        held += size
+    return [*parts, _pack(rows.slice(begin))] if rows.height else parts
 
 
 def read_packed(storage: Storage, arrays: Sequence[str], part: bytes) -> dict[str, list[Any]]:

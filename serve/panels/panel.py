@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import gradio as gr
 import pyarrow as pa
+from PIL import Image
 
 from sensorium.catalog import modality as modalities
 from sensorium.catalog.fields import ArrayField, Field, ScalarField
@@ -45,7 +46,8 @@ class _Answers:
 
     Attributes:
         listing: the lake.
-        outputs: the result's HTML, the answer itself (a session's own), the row of its files.
+        outputs: the result's HTML, the slider between its pictures before and after, the answer itself (a session's own), the row
+            of its files.
     """
 
     listing: Listing
@@ -55,25 +57,34 @@ class _Answers:
     def build(cls, listing: Listing) -> _Answers:
         """Make the components."""
         result = gr.HTML(padding=False, elem_id="answer")
+        slider = gr.ImageSlider(
+            label="Before (left) and after, with what was found (right)",
+            format="png",
+            type="pil",
+            interactive=False,
+            visible=False,
+            buttons=["fullscreen"],
+            elem_id="answer-pair",
+        )
         answer = gr.State(None)
         with gr.Row(elem_classes="files", visible=False) as files:
             offer("Result as NPZ", results.as_npz, [answer], name="result-npz")
             offer("Result as JSON", results.as_json, [answer], name="result-json")
-        return cls(listing, [result, answer, files])
+        return cls(listing, [result, slider, answer, files])
 
     async def ask(self, reference: str, given: Callable[[ServedModel], Coroutine[Any, Any, Given]]) -> list[Any]:
         """Values of the outputs: the answer of a model, or why there is none. What was there before goes in either case."""
         try:
-            html, answer = await answered(self.listing.gateway, reference, given)
+            html, pair, answer = await answered(self.listing.gateway, reference, given)
         except Exception as error:  # noqa: BLE001 - told on the page
-            return [results.failure(sentence(error)), None, gr.Row(visible=False)]
-        return [html, answer, gr.Row(visible=True)]
+            return [results.failure(sentence(error)), gr.ImageSlider(visible=False), None, gr.Row(visible=False)]
+        return [html, gr.ImageSlider(pair, visible=pair is not None), answer, gr.Row(visible=True)]
 
 
 async def answered(
     gateway: Gateway, reference: str, given: Callable[[ServedModel], Coroutine[Any, Any, Given]]
-) -> tuple[str, Answer]:
-    """What a model says of one sample: as HTML, and without pictures to be kept.
+) -> tuple[str, tuple[Image.Image, Image.Image] | None, Answer]:
+    """What a model says of one sample: as HTML, its pictures before and after if it has them, and without pictures to be kept.
 
     Raises:
         SensoriumError: there is no such model, or the sample does not suit it.
@@ -82,7 +93,7 @@ async def answered(
     sample = await given(served)
     answer = only(await gateway.predict(served.reference, [sample.sample], pictures=True))
     html = await asyncio.to_thread(results.shown, answer, sample, served)
-    return html, replace(answer, pictures={})
+    return html, await asyncio.to_thread(results.pair, answer), replace(answer, pictures={})
 
 
 def build(system: System, listing: Listing, gateway: Gateway) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 
 from sensorium.jobs.training.method import Fitted, Method
 from sensorium.jobs.training.operators import Configured
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
     from sensorium.serve.gateway import Answer, ServedModel
     from sensorium.serve.panels.inputs import Given
 
-__all__ = ["as_json", "as_npz", "failure", "probabilities", "shown"]
+__all__ = ["PAIR", "as_json", "as_npz", "failure", "pair", "probabilities", "shown"]
+
+#: drawings of one place at two dates, which are shown one over the other
+PAIR = ("before", "after")
 
 #: classes that are drawn as bars
 _CLASSES = 32
@@ -120,12 +125,22 @@ def _bar_table(caption: str, lines: Sequence[tuple[str, float]]) -> str:
     return body.replace('<th scope="col">Probability</th>', '<th scope="col" style="width:75%">Probability</th>')
 
 
+def pair(answer: Answer) -> tuple[Image.Image, Image.Image] | None:
+    """The drawings before and after, where the system makes both."""
+    if not set(PAIR) <= set(answer.pictures):
+        return None
+    before, after = (Image.open(io.BytesIO(answer.pictures[name])).convert("RGB") for name in PAIR)
+    return before, after
+
+
 def _pictures(answer: Answer) -> str:
-    if not answer.pictures:
+    apart = PAIR if set(PAIR) <= set(answer.pictures) else ()
+    pictures = {name: content for name, content in answer.pictures.items() if name not in apart}
+    if not pictures:
         return ""
     said = ", ".join(f"{name} {markup.text_of(value)}" for name, value in _scalars(answer.result).items())
     figures = []
-    for name, content in answer.pictures.items():
+    for name, content in pictures.items():
         title = name.replace("_", " ")
         words = escape(f"Drawing of the prediction, {title}: {said}", quote=True)
         figures.append(

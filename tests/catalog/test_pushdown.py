@@ -172,3 +172,18 @@ def test_a_selection_larger_than_the_drivers_memory(tmp_path: Path) -> None:
     assert told["payload"] == payload
     assert told["total"] == expected
     assert told["copied"] == count
+
+
+def test_large_samples_go_to_a_worker_alone(catalog: Catalog) -> None:
+    to_ray = pytest.importorskip("sensorium.catalog.to_ray", reason="ray is not installed")
+    dataset = catalog.create("scans", modality="volume")
+    depths = [200 if number % 3 == 0 else 20 for number in range(9)]
+    dataset.append(
+        {"id": f"{number}", "volume": np.zeros((depth, 512, 512), np.int16), "spacing": [1.0, 1.0, 1.0]}
+        for number, depth in enumerate(depths)
+    )
+    parts = to_ray.packed(dataset.select(), 64)
+    ids = [to_ray.read_packed(dataset.storage, [], part)["id"] for part in parts]
+    assert ids == [["0"], ["1", "2"], ["3"], ["4", "5"], ["6"], ["7", "8"]]
+    assert len(to_ray.packed(dataset.select(fields=["spacing"]), 4)) == 3
+    assert to_ray.packed(dataset.select("id = 'none'"), 4) == []

@@ -19,10 +19,10 @@ from sensorium.catalog.models import ModelDraft
 from sensorium.jobs.training import configuration
 from sensorium.jobs.training.checkpoints import to_bytes
 from sensorium.jobs.training.method import method_of
-from sensorium.platform import plugins
+from sensorium.platform import plugins, systems
 from sensorium.platform.errors import InvalidSample, SensoriumError, UnknownSample
 from sensorium.platform.systems import GROUP, System
-from sensorium.serve.gateway import Answer, Gateway
+from sensorium.serve.gateway import Answer, Gateway, only
 from sensorium.serve.hosts import LocalHosts
 from sensorium.serve.pages.listing import Listing
 from sensorium.serve.pages.markup import Html
@@ -93,10 +93,10 @@ def own_panel(gateway: Gateway) -> None:
 
 
 def test_production_comes_first_then_the_newest(lake: Catalog) -> None:
-    choices = of_gateway(lake, lambda gateway: described.choices(gateway, "small_cnn"))
+    choices = of_gateway(lake, lambda gateway: described.choices(gateway, systems.get("small_cnn")))
     assert [reference for _, reference in choices] == ["small@1", "small@2"]
     assert choices[0][0].startswith("small@1, production, fitted 20")
-    assert of_gateway(lake, lambda gateway: described.choices(gateway, "water_pollutants")) == []
+    assert of_gateway(lake, lambda gateway: described.choices(gateway, systems.get("water_pollutants"))) == []
 
 
 def test_without_a_model_it_says_what_to_type(catalog: Catalog) -> None:
@@ -139,7 +139,8 @@ def test_samples_are_listed_and_drawn_by_lot(lake: Catalog) -> None:
 
 def answer_for(catalog: Catalog, given: Callable[[Gateway, Any], Coroutine[Any, Any, Given]]) -> tuple[str, Answer]:
     async def use(gateway: Gateway) -> tuple[str, Answer]:
-        return await panel.answered(gateway, "small", lambda served: given(gateway, served))
+        html, _, answer = await panel.answered(gateway, "small", lambda served: given(gateway, served))
+        return html, answer
 
     found: tuple[str, Answer] = used(catalog, use)
     return found
@@ -170,6 +171,27 @@ def sent(catalog: Catalog, files: Mapping[str, bytes], scalars: Mapping[str, Any
         return await inputs.uploaded(gateway, served, wanted, files, scalars or {})
 
     return answer_for(catalog, given)
+
+
+def test_drawings_of_two_dates_go_into_a_slider(lake: Catalog) -> None:
+    async def use(gateway: Gateway) -> tuple[Any, Answer, Given]:
+        served = gateway.served("small")
+        sample = inputs.stored(Listing(gateway), served, "photos", "picture1")
+        return served, only(await gateway.predict("small", [sample.sample])), sample
+
+    served, answer, sample = used(lake, use)
+    assert results.pair(answer) is None
+    drawn = {
+        name: panels_lake.png(picture)
+        for name, picture in zip((*results.PAIR, "map"), panels_lake.PICTURES, strict=True)
+    }
+    both = replace(answer, pictures=drawn)
+    before, after = results.pair(both)
+    np.testing.assert_array_equal(before, panels_lake.PICTURES[0])
+    np.testing.assert_array_equal(after, panels_lake.PICTURES[1])
+    html = results.shown(both, sample, served)
+    assert html.count("<img") == 1
+    assert '<figcaption class="quiet">map</figcaption>' in html
 
 
 def test_a_file_of_ones_own(lake: Catalog) -> None:
