@@ -11,9 +11,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sensorium.jobs.shape_tree.passes import area_pass, mean_pass, proper_parts, quantise_pass, settled
+from sensorium.jobs.shape_tree.passes import area_pass, mean_pass, proper_parts, quantise_pass, settled, smallest_first
 from sensorium.jobs.shape_tree.shifting import NODE, Live, live_tree
 from sensorium.jobs.shape_tree.tree import ShapeTree, tree_of_shapes
+from sensorium.jobs.trees.memory import scratch
 from sensorium.platform.errors import InvalidSetting
 
 __all__ = [
@@ -52,53 +53,46 @@ class Filtered:
 
 @dataclass
 class Changing:
-    """A tree between two passes, numbered like a :class:`.ShapeTree`.
+    """A tree on which passes are made. Between two of them it is numbered like a :class:`.ShapeTree`.
 
     Attributes:
-        tree: that it was.
-        number: int32 [nodes of ``tree``], the node that is there for each.
-        parent, altitude, pixels, lead: int32 [N], as in :class:`.shifting.Live`.
+        live: records [N] of the nodes that there are.
+        node_of_pixel: int32 [H + 2, W + 2].
+        dtype: of the image.
+        before: nodes before the first pass.
     """
 
-    tree: ShapeTree
-    number: NDArray[np.int32]
-    parent: NDArray[np.int32]
-    altitude: NDArray[np.int32]
-    pixels: NDArray[np.int32]
-    lead: NDArray[np.int32]
+    live: Live
+    node_of_pixel: NDArray[np.int32]
+    dtype: np.dtype[Any]
+    before: int
 
-    @property
-    def nodes(self) -> int:
-        """That there are now."""
-        return int(self.parent.size)
-
-    def live(self) -> Live:
-        """The tree, ready for a pass."""
-        ready = np.empty(self.nodes, NODE)
-        live_tree(ready, self.parent, self.altitude, self.pixels, self.lead)
-        return ready
-
-    def settle(self, live: Live) -> None:
-        """What a pass has left."""
-        number, self.parent, self.altitude, self.pixels, self.lead = settled(live, self.tree.node_of_pixel.size)
-        self.number = number[self.number]
+    def settle(self) -> None:
+        """Number what a pass has left."""
+        parent, altitude, pixels, lead = settled(self.live, self.node_of_pixel)
+        self.live = self.live[: parent.size]
+        live_tree(self.live, parent, altitude)
+        self.live["pixels"], self.live["lead"] = pixels, lead
 
     def now(self) -> ShapeTree:
         """The tree as it is."""
-        node_of_pixel = self.number[self.tree.node_of_pixel]
-        return ShapeTree(self.parent, self.altitude, node_of_pixel, self.tree.dtype)
+        parent, altitude = (np.ascontiguousarray(self.live[name]) for name in ("parent", "altitude"))
+        return ShapeTree(parent, altitude, self.node_of_pixel.copy(), self.dtype)
 
     def filtered(self, counts: list[int], visits: int) -> Filtered:
-        """The result of passes after which there were so many nodes."""
-        tree = self.now()
-        return Filtered(tree.reconstruct(), tree, tuple(counts), self.tree.node_count, visits)
+        """The result of passes after which there were so many nodes; nothing is left here."""
+        parent, altitude = (np.ascontiguousarray(self.live[name]) for name in ("parent", "altitude"))
+        self.live = self.live[:0].copy()  # what takes the most memory
+        tree = ShapeTree(parent, altitude, self.node_of_pixel, self.dtype)
+        return Filtered(tree.reconstruct(), tree, tuple(counts), self.before, visits)
 
 
 def changing(tree: ShapeTree) -> Changing:
-    """A tree that is to be changed."""
-    nodes = tree.node_count
-    pixels, lead = proper_parts(tree.node_of_pixel, nodes)
-    return Changing(tree, np.arange(nodes, dtype=np.int32), tree.parent, tree.altitude, pixels, lead)
+    """A tree that is to be changed; it takes ``node_of_pixel`` over, and nothing else of ``tree``, which is no tree any more."""
+    live = scratch(tree.node_count, NODE)
+    live_tree(live, tree.parent, tree.altitude)
+    proper_parts(live, tree.node_of_pixel)
+    return Changing(live, tree.node_of_pixel, tree.dtype, live.size)
 
 
 def mean_filter(image: NDArray[Any], iterations: int = 1) -> Filtered:
@@ -121,10 +115,9 @@ def mean_filter(image: NDArray[Any], iterations: int = 1) -> Filtered:
     counts: list[int] = []
     visits = 0
     for _ in range(iterations):
-        live = state.live()
-        visits += mean_pass(live)
-        state.settle(live)
-        counts.append(state.nodes)
+        visits += mean_pass(state.live)
+        state.settle()
+        counts.append(state.live.size)
     return state.filtered(counts, visits)
 
 
@@ -149,15 +142,13 @@ def area_opening(image: NDArray[Any], area: int, variant: Variant = "paper") -> 
     state = changing(tree_of_shapes(image))
     visits = 0
     for size in (area,) if variant == "paper" else range(2, area + 1):
-        small = np.flatnonzero(state.pixels < size)
-        if not small.size:
+        order = smallest_first(state.live, size)
+        if not order.size:
             continue
-        order = small[np.argsort(state.pixels[small], kind="stable")].astype(np.int32)
-        live = state.live()
-        area_pass(live, order, size)
-        state.settle(live)
+        area_pass(state.live, order, size)
+        state.settle()
         visits += order.size
-    return state.filtered([state.nodes], visits)
+    return state.filtered([state.live.size], visits)
 
 
 def quantise(image: NDArray[Any], levels: int) -> Filtered:
@@ -171,15 +162,16 @@ def quantise(image: NDArray[Any], levels: int) -> Filtered:
         InvalidImage: no tree can be built of it.
         InvalidSetting: fewer than two levels, or more than there are values.
     """
-    state = changing(tree_of_shapes(image))
-    lowest, highest = grey_range(state.tree)
+    tree = tree_of_shapes(image)
+    lowest, highest = grey_range(tree)
     values = grey_values(lowest, highest, levels)
     table = _nearest(values, lowest, highest)
-    order = np.argsort(-state.pixels, kind="stable").astype(np.int32)
-    live = state.live()
-    quantise_pass(live, order, lowest, table)
-    state.settle(live)
-    return state.filtered([state.nodes], order.size)
+    state = changing(tree)
+    del tree
+    order = np.argsort(-state.live["pixels"], kind="stable").astype(np.int32)
+    quantise_pass(state.live, order, lowest, table)
+    state.settle()
+    return state.filtered([state.live.size], order.size)
 
 
 def grey_range(tree: ShapeTree) -> tuple[int, int]:

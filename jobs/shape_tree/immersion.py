@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sensorium.jobs.trees.compiled import compiled
+from sensorium.jobs.trees.memory import scratch
 
 __all__ = ["Room", "front", "guarded", "inclusions", "stride"]
 
@@ -117,7 +118,7 @@ def _below(bits: NDArray[np.uint64], roof: NDArray[np.uint64], level: int) -> in
 
 @dataclass(frozen=True)
 class Room:
-    """Arrays that the front works in, for C cells; NumPy makes them, since it asks for large pages of memory.
+    """Arrays that the front works in, for C cells.
 
     Attributes:
         zone: int32 [C], of each pixel, in the order of the front; of the guard -1.
@@ -140,12 +141,12 @@ class Room:
     def of(cls, cells: int) -> Room:
         """For so many cells. What is never reached of the contacts and the stack never takes memory."""
         return cls(
-            zone=np.full(cells, _UNSEEN, np.int32),
-            after=np.empty(cells, np.int32),
-            contacts=np.empty(7 * cells, np.int32),
-            stack=np.empty(2 * cells, np.int32),
-            level=np.empty(cells, np.uint16),
-            first=np.empty(cells + 1, np.int32),
+            zone=scratch(cells, np.int32),
+            after=scratch(cells, np.int32),
+            contacts=scratch(7 * cells, np.int32),
+            stack=scratch(2 * cells, np.int32),
+            level=scratch(cells, np.uint16),
+            first=scratch(cells + 1, np.int32),
         )
 
 
@@ -182,6 +183,7 @@ def front(
     head = np.full(levels, -1, np.int32)
     bits = np.zeros((levels >> 6) + 1, np.uint64)
     roof = np.zeros((bits.size >> 6) + 1, np.uint64)
+    zone[:] = _UNSEEN
     zones = 0
     noted = 0
     level = int(cells[start] & value)

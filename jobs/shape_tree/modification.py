@@ -78,7 +78,7 @@ def modify(image: NDArray[Any], *, criterion: Rule = "1", policy: Rule, order: s
     sorted_by = parsed(order, Node._fields) if by_text else None
     tree = tree_of_shapes(image)
     state = changing(tree)
-    live = state.live()
+    live = state.live
     wanted = _names([*rules, *([sorted_by] if sorted_by else [])])
     static = _static(tree, wanted)
     if sorted_by is not None:
@@ -98,8 +98,8 @@ def modify(image: NDArray[Any], *, criterion: Rule = "1", policy: Rule, order: s
             f"the policy gives no number for node {bad} (altitude {live[bad]['altitude']}, proper part "
             f"{live[bad]['pixels']}). Exclude such nodes by the criterion."
         )
-    state.settle(live)
-    return state.filtered([state.nodes], visits)
+    state.settle()
+    return state.filtered([state.live.size], visits)
 
 
 def check_rules(*texts: str) -> None:

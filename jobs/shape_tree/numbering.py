@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sensorium.jobs.trees.compiled import compiled
+from sensorium.jobs.trees.memory import scratch
 
-__all__ = ["breadth_first", "nodes_of_zones"]
+__all__ = ["breadth_first", "nodes_of_zones", "renumber"]
 
 
-@compiled
 def nodes_of_zones(
     zone: NDArray[np.int32], parent: NDArray[np.int32], level: NDArray[np.uint16], height: int, width: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.uint16]]:
@@ -31,37 +31,53 @@ def nodes_of_zones(
         above: int32 [N], the parent of each node; of the first, the root, itself.
         altitude: uint16 [N], level of each.
     """
-    zones = parent.size
-    same = np.empty(zones, np.int32)  # the first zone of each zone's node
-    nodes = 0
-    for one in range(zones):
-        if one > 0 and level[parent[one]] == level[one]:
-            same[one] = same[parent[one]]
-        else:
-            same[one] = one
-            nodes += 1
-    number = np.full(zones, -1, np.int32)
-    first = np.empty(nodes, np.int32)
+    same, number, first = (scratch(parent.size, np.int32) for _ in range(3))
     node = np.empty((height + 2, width + 2), np.int32)
-    row = width + 3
-    found = 0
-    for y in range(height + 2):
-        for x in range(width + 2):
-            its = same[zone[(y + 1) * row + 1 + x]]
-            if number[its] < 0:
-                number[its] = found
-                first[found] = its
-                found += 1
-            node[y, x] = number[its]
-    above = np.empty(nodes, np.int32)
-    altitude = np.empty(nodes, np.uint16)
-    for one in range(nodes):
-        above[one] = number[same[parent[first[one]]]]
-        altitude[one] = level[first[one]]
+    nodes = _nodes(zone, parent, level, same, number, first, node)
+    above, altitude = scratch(nodes, np.int32), scratch(nodes, np.uint16)
+    _parents(parent, level, same, number, first, above, altitude)
     return node, above, altitude
 
 
 @compiled
+def _nodes(
+    zone: NDArray[np.int32], parent: NDArray[np.int32], level: NDArray[np.uint16],
+    same: NDArray[np.int32], number: NDArray[np.int32], first: NDArray[np.int32], node: NDArray[np.int32],
+) -> int:  # fmt: skip
+    """The node of each pixel, into ``node``; how many there are.
+
+    All others [Z]: ``same``, the first zone of each zone's node; ``number`` of a node, by that zone; ``first``, that zone, by
+    the number.
+    """
+    for one in range(parent.size):
+        same[one] = same[parent[one]] if one > 0 and level[parent[one]] == level[one] else one
+        number[one] = -1
+    height, width = node.shape
+    row = width + 1
+    nodes = 0
+    for y in range(height):
+        for x in range(width):
+            its = same[zone[(y + 1) * row + 1 + x]]
+            if number[its] < 0:
+                number[its] = nodes
+                first[nodes] = its
+                nodes += 1
+            node[y, x] = number[its]
+    return nodes
+
+
+@compiled
+def _parents(
+    parent: NDArray[np.int32], level: NDArray[np.uint16],
+    same: NDArray[np.int32], number: NDArray[np.int32], first: NDArray[np.int32],
+    above: NDArray[np.int32], altitude: NDArray[np.uint16],
+) -> None:  # fmt: skip
+    """Parent and level of each node, into ``above`` and ``altitude`` [N]; see :func:`_nodes`."""
+    for one in range(above.size):
+        above[one] = number[same[parent[first[one]]]]
+        altitude[one] = level[first[one]]
+
+
 def breadth_first(above: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Breadth-first order of a tree; siblings keep their order.
 
@@ -72,19 +88,27 @@ def breadth_first(above: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[
         order: int32 [N], nodes in the order.
         rank: int32 [N], the place of each node in it.
     """
+    order, rank, place, children = (scratch(above.size, np.int32) for _ in range(4))
+    _breadth_first(above, scratch(above.size + 1, np.int32), place, children, order, rank)
+    return order, rank
+
+
+@compiled
+def _breadth_first(
+    above: NDArray[np.int32], start: NDArray[np.int32], place: NDArray[np.int32], children: NDArray[np.int32],
+    order: NDArray[np.int32], rank: NDArray[np.int32],
+) -> None:  # fmt: skip
+    """See there; ``children`` [N] of all nodes, those of one begin at its ``start`` [N + 1]; ``place``: where its next goes."""
     nodes = above.size
-    start = np.zeros(nodes + 1, np.int32)
+    start[:] = 0
     for one in range(1, nodes):
         start[above[one] + 1] += 1
     for one in range(nodes):
         start[one + 1] += start[one]
-    place = start[:-1].copy()
-    children = np.empty(nodes, np.int32)
+        place[one] = start[one]
     for one in range(1, nodes):
         children[place[above[one]]] = one
         place[above[one]] += 1
-    order = np.empty(nodes, np.int32)
-    rank = np.empty(nodes, np.int32)
     order[0] = rank[0] = 0
     filled = 1
     for done in range(nodes):
@@ -94,4 +118,18 @@ def breadth_first(above: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[
             order[filled] = child
             rank[child] = filled
             filled += 1
-    return order, rank
+
+
+@compiled
+def renumber(
+    above: NDArray[np.int32], altitude: NDArray[np.uint16], lowest: int, order: NDArray[np.int32], rank: NDArray[np.int32],
+    parents: NDArray[np.int32], altitudes: NDArray[np.int32], node: NDArray[np.int32],
+) -> None:  # fmt: skip
+    """Number nodes by ``rank``: parents and altitudes, from levels and the lowest of them, into [N] each, ``node`` in place."""
+    for place in range(order.size):
+        one = order[place]
+        parents[place] = rank[above[one]]
+        altitudes[place] = altitude[one] + lowest
+    flat = node.ravel()
+    for place in range(flat.size):
+        flat[place] = rank[flat[place]]

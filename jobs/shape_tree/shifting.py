@@ -24,15 +24,15 @@ __all__ = ["FAR", "NODE", "Live", "live_tree", "mean_of_neighbours", "parent_of"
 #: beyond any altitude
 FAR = 1 << 30
 
-_FIELDS = ("altitude", "up", "parent", "child", "last", "later", "children", "pixels", "lead", "roof", "floor")
+_FIELDS = ("altitude", "up", "parent", "child", "later", "children", "pixels", "lead", "roof", "floor")
 #: a node of a tree that changes; its fields are
 #:
 #: * ``total``: sum of the children's altitudes; ``children``: how many;
 #: * ``altitude``;
 #: * ``up``: the node that has taken it in, perhaps by way of others; itself while it is there;
 #: * ``parent``: a node that was the parent: what has taken that in is;
-#: * ``child``, ``last``: ends of the list of children, -1 without one; some of the list may be gone, and are dropped when it
-#:   is next read; ``later``: the next in the list that the node itself is in, -1 at its end;
+#: * ``child``: begin of the list of children, in no order, -1 without one; some of the list may be gone, and are dropped when
+#:   it is next read; ``later``: the next in the list that the node itself is in, -1 at its end;
 #: * ``pixels``: size of the proper part; ``lead``: its first pixel;
 #: * ``roof``: no child above the node is lower; ``floor``: no child below it is higher.
 #:
@@ -43,25 +43,19 @@ Live = NDArray[Any]
 
 
 @compiled
-def live_tree(
-    live: Live,
-    parent: NDArray[np.int32],
-    altitude: NDArray[np.int32],
-    pixels: NDArray[np.int32],
-    lead: NDArray[np.int32],
-) -> None:
-    """Fill ``live`` with a tree that is numbered breadth first; all arrays [N]."""
+def live_tree(live: Live, parent: NDArray[np.int32], altitude: NDArray[np.int32]) -> None:
+    """Fill ``live`` with a tree that is numbered breadth first, but for ``pixels`` and ``lead``; both arrays [N]."""
     for one in range(parent.size):
         node = live[one]
-        node.altitude, node.pixels, node.lead = altitude[one], pixels[one], lead[one]
-        node.up, node.parent, node.later = one, parent[one], -1
-        node.child, node.last, node.children, node.total = -1, -1, 0, 0
+        node.altitude = altitude[one]
+        node.up, node.parent = one, parent[one]
+        node.child, node.children, node.total = -1, 0, 0
         node.roof, node.floor = FAR, -FAR
         if one > 0:
             above = live[parent[one]]
             above.children += 1
             above.total += node.altitude
-            _append(live, parent[one], one)
+            _add(live, parent[one], one)
 
 
 @compiled
@@ -87,16 +81,12 @@ def parent_of(live: Live, one: int) -> int:
 
 
 @compiled
-def _append(live: Live, above: int, one: int) -> None:
-    """Put a node at the end of the children of ``above``, whose bounds take it in; counts stay as they are."""
+def _add(live: Live, above: int, one: int) -> None:
+    """Put a node before the children of ``above``, whose bounds take it in; counts stay as they are."""
     parent = live[above]
     node = live[one]
-    node.later = -1
-    if parent.child < 0:
-        parent.child = one
-    else:
-        live[parent.last].later = one
-    parent.last = one
+    node.later = parent.child
+    parent.child = one
     if node.altitude > parent.altitude:
         parent.roof = min(parent.roof, node.altitude)
     else:
@@ -184,7 +174,7 @@ def _gather(live: Live, one: int, target: int, taken: NDArray[np.int32]) -> int:
     node = live[one]
     own = node.altitude
     child = node.child
-    node.child, node.last, node.roof, node.floor = -1, -1, FAR, -FAR
+    node.child, node.roof, node.floor = -1, FAR, -FAR
     count = 0
     while child >= 0:
         other = live[child]
@@ -197,7 +187,7 @@ def _gather(live: Live, one: int, target: int, taken: NDArray[np.int32]) -> int:
                 _leave(live, one, its)
             else:
                 node.altitude = target
-                _append(live, one, child)
+                _add(live, one, child)
         child = after
     node.altitude = own
     return count
@@ -223,7 +213,7 @@ def _take_in(live: Live, top: int, target: int, taken: NDArray[np.int32], count:
                     other.parent = top
                     live[top].children += 1
                     live[top].total += other.altitude
-                    _append(live, top, child)
+                    _add(live, top, child)
             child = after
 
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from sensorium.jobs.shape_tree import attributes
 from sensorium.jobs.shape_tree.immersion import Room, front, guarded, inclusions, stride
 from sensorium.jobs.shape_tree.levels import Levels, levels_of
-from sensorium.jobs.shape_tree.numbering import breadth_first, nodes_of_zones
+from sensorium.jobs.shape_tree.numbering import breadth_first, nodes_of_zones, renumber
+from sensorium.jobs.trees.memory import scratch
 
 __all__ = ["ShapeTree", "tree_of_shapes"]
 
@@ -72,13 +73,9 @@ def tree_of_shapes(image: NDArray[Any]) -> ShapeTree:
     parent, level, zone = _zones(levels)
     node, above, altitude = nodes_of_zones(zone, parent, level, height, width)
     del zone, parent, level
-    order, rank = breadth_first(above)
-    return ShapeTree(
-        parent=rank[above[order]],
-        altitude=altitude[order].astype(np.int32) + np.int32(levels.lowest),
-        node_of_pixel=np.take(rank, node, out=node),
-        dtype=levels.dtype,
-    )
+    parents, altitudes = scratch(above.size, np.int32), scratch(above.size, np.int32)
+    renumber(above, altitude, levels.lowest, *breadth_first(above), parents, altitudes, node)
+    return ShapeTree(parents, altitudes, node, levels.dtype)
 
 
 def _zones(levels: Levels) -> tuple[NDArray[np.int32], NDArray[np.uint16], NDArray[np.int32]]:
@@ -86,12 +83,12 @@ def _zones(levels: Levels) -> tuple[NDArray[np.int32], NDArray[np.uint16], NDArr
     height, width = levels.values.shape
     row = stride(width)
     shift, kind = (8, np.uint16) if levels.count <= 256 else (16, np.uint32)
-    cells = np.empty((height + 4) * row, kind)
+    cells = scratch((height + 4) * row, kind)
     guarded(levels.values, levels.outside, cells, shift)
     room = Room.of(cells.size)
     zones, noted = front(cells, row, shift, levels.count, row + 1, *(getattr(room, one.name) for one in fields(room)))
     zone, level, first, contacts = room.zone, room.level[:zones], room.first[: zones + 1], room.contacts[:noted]
     del cells, room  # and with it what only the front needs
-    parent = np.empty(zones, np.int32)
-    inclusions(zone, first, contacts, parent, np.empty(zones, np.int32))
+    parent = scratch(zones, np.int32)
+    inclusions(zone, first, contacts, parent, scratch(zones, np.int32))
     return parent, level, zone

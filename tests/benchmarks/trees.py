@@ -217,11 +217,10 @@ def _operators() -> None:
     for _ in range(_ROUNDS):
         state = changing(tree)
         for number in range(10):
-            live = state.live()
             start = time.process_time()
-            visits[number] = mean_pass(live)
+            visits[number] = mean_pass(state.live)
             best[number] = min(best[number], time.process_time() - start)
-            state.settle(live)
+            state.settle()
     rates = [f"{count / spent / 1e6:.1f}" for count, spent in zip(visits, best, strict=True)]
     sys.stdout.write("\nshifting in the ten passes of the mean filter, million visits a CPU second\n")
     print_rows(["all", *map(str, range(1, 11))], [[f"{sum(visits) / sum(best) / 1e6:.1f}", *rates]])

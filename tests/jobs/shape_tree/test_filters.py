@@ -49,7 +49,7 @@ def test_shifts_end_where_the_papers_steps_end() -> None:
     for _ in range(1500 * TIMES):
         tree = tree_of_shapes(small(rng, 6))
         steps, state = Stepwise(tree), changing(tree)
-        live = state.live()
+        live = state.live
         taken = np.empty(tree.node_count, np.int32)
         for _ in range(6):
             if len(steps.nodes) < 2:
@@ -60,7 +60,7 @@ def test_shifts_end_where_the_papers_steps_end() -> None:
             top = shift(live, one, target, taken)
             assert top in steps.nodes
             consistent(steps, live)
-        state.settle(live)
+        state.settle()
         np.testing.assert_array_equal(state.now().altitude[state.now().node_of_pixel], steps.image())
 
 
