@@ -17,8 +17,6 @@ def _planned(paper: int, name: str, title: str, modality: str, needs: str, claim
 PLANNED = (
     _planned(3, "sketch_segmentation", "Sketch2Seg", "image", "photographs with sketches and masks",
              "sketch-guided features segment unseen categories better than unguided ones"),
-    _planned(4, "lung_segmentation", "LCG + MGRF + Swin-Unet, unsupervised", "volume", "chest CT in HU with spacing",
-             "combined model beats MGRF and LCG alone, and ICM on lesions near the chest"),
     _planned(5, "spherical_superpixels", "DSS", "panorama", "equirectangular panoramas with segment labels",
              "circular padding removes the seam; better than planar methods at the poles"),
     _planned(6, "salient_objects", "ExPert", "image", "images with saliency masks",

@@ -82,6 +82,12 @@ class ServedModel:
         return self.method.fields(self.config)
 
     @property
+    def read(self) -> tuple[str, ...]:
+        """Fields of a stored sample that a prediction looks at: what it needs, and what an operator uses where it is there."""
+        optional = self.method.optional(self.config) if isinstance(self.method, Operator) else ()
+        return (*self.fields, *optional)
+
+    @property
     def modality(self) -> str:
         """Modality of the samples."""
         return self.method.modality(self.config)

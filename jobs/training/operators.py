@@ -38,6 +38,8 @@ class Operator:
         example: for a configuration and a seed, a few made-up samples that it can be run on within a second, and the
             attributes of their data set.
         optional: further fields of a sample that it looks at where they are there, by configuration.
+        places: fields of the configuration that name folders of this machine; a command may set them, a reference, which may
+            come from outside, may not.
         illustrate: draws the result of one sample for people: from the configuration, the sample and its result.
     """
 
@@ -49,6 +51,7 @@ class Operator:
     example: Callable[[Any, int], tuple[list[dict[str, Any]], dict[str, Any]]]
     illustrate: Callable[[Any, Sample, Mapping[str, Any]], Mapping[str, Picture]] | None = None
     optional: Callable[[Any], tuple[str, ...]] = lambda _: ()
+    places: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,12 +107,20 @@ def referred(reference: str) -> Configured | None:
     """The operator that a reference means, such as ``shape_tree?iterations=5``; None where it is for a model.
 
     Raises:
-        InvalidSetting: no such field, or a value that it cannot have.
+        InvalidSetting: no such field, a value that it cannot have, or a folder of this machine.
     """
     name, _, query = reference.partition(_MARK)
     if name not in plugins.names(systems.GROUP) or not is_operator(systems.get(name)):
         return None
-    return configured(name, dict(parse_qsl(query, keep_blank_values=True)))
+    found = configured(name, dict(parse_qsl(query, keep_blank_values=True)))
+    operator = found.load()
+    default = operator.config()
+    for place in operator.places:
+        if getattr(found.config, place) != getattr(default, place):
+            raise InvalidSetting(
+                f"setting {place!r} of {name} names a folder of this machine: only a command may. Leave it out."
+            )
+    return found
 
 
 def _text(value: Any) -> str:

@@ -226,7 +226,7 @@ def stored_samples(catalog: Any, dataset: str, ids: list[str], served: ServedMod
     samples = []
     for identifier in ids:
         sample = selection[identifier]
-        fields = [name for name in served.fields if name in sample]
+        fields = [name for name in served.read if name in sample]
         samples.append({"id": identifier, **{name: sample[name] for name in fields}})
     return samples
 

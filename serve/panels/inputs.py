@@ -161,7 +161,7 @@ def stored(listing: Listing, served: ServedModel, name: str, identifier: str) ->
     """
     view = listing.view(name)
     sample = listing.sample(view, identifier)
-    fields = {one: sample[one] for one in served.fields if one in sample}
+    fields = {one: sample[one] for one in served.read if one in sample}
     link = markup.link(identifier, "sample", name=view.name, version=view.version, id=identifier)
     dataset = markup.link(f"{view.name}@{view.version}", "dataset", name=view.name, version=view.version)
     told = served.target and served.target not in listing.dataset(view).declaration.arrays  # a map is no line of text

@@ -24,7 +24,8 @@ def operator_settings(system: str, model: gr.Dropdown) -> None:
     """
     default = configured(system)
     hints = typing.get_type_hints(type(default.config))
-    names = [one.name for one in dataclasses.fields(default.config)]
+    hidden = default.load().places
+    names = [one.name for one in dataclasses.fields(default.config) if one.name not in hidden]
     with gr.Accordion("Settings", open=True), gr.Row(elem_classes="ask"):
         found = [_input(name, hints[name], getattr(default.config, name)) for name in names]
     told = gr.HTML(padding=False)

@@ -123,6 +123,13 @@ def test_what_it_does_can_be_drawn(case: Case) -> None:
             assert Image.open(io.BytesIO(png(draw))).size[0] > 300
 
 
+def test_no_reference_names_a_folder_of_this_machine(case: Case, tmp_path: Path) -> None:
+    for name in case.operator.places:
+        subject = configured(case.name, {name: str(tmp_path)})
+        with pytest.raises(InvalidSetting, match=f"{name}.* names a folder of this machine"):
+            referred(subject.reference)
+
+
 def test_its_own_example_fits_its_declarations(case: Case, catalog: Catalog) -> None:
     case.create(catalog)
     check_data(case.operator, catalog["made_up"], case.config, labelled=False)
