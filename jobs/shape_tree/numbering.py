@@ -31,50 +31,53 @@ def nodes_of_zones(
         above: int32 [N], the parent of each node; of the first, the root, itself.
         altitude: uint16 [N], level of each.
     """
-    same, number, first = (scratch(parent.size, np.int32) for _ in range(3))
+    number, first = scratch(parent.size, np.int32), scratch(parent.size, np.int32)
     node = np.empty((height + 2, width + 2), np.int32)
-    nodes = _nodes(zone, parent, level, same, number, first, node)
+    nodes = _nodes(zone, parent, level, number, first, node)
     above, altitude = scratch(nodes, np.int32), scratch(nodes, np.uint16)
-    _parents(parent, level, same, number, first, above, altitude)
+    _parents(parent, level, number, first, above, altitude)
     return node, above, altitude
 
 
 @compiled
 def _nodes(
     zone: NDArray[np.int32], parent: NDArray[np.int32], level: NDArray[np.uint16],
-    same: NDArray[np.int32], number: NDArray[np.int32], first: NDArray[np.int32], node: NDArray[np.int32],
+    number: NDArray[np.int32], first: NDArray[np.int32], node: NDArray[np.int32],
 ) -> int:  # fmt: skip
     """The node of each pixel, into ``node``; how many there are.
 
-    All others [Z]: ``same``, the first zone of each zone's node; ``number`` of a node, by that zone; ``first``, that zone, by
-    the number.
+    The other two [Z] are filled: ``number``, of each zone's node; ``first``, of each node the first zone. Until a zone is met,
+    its number is -1 - the first zone of its node: one place to look at, for every pixel looks at random.
     """
     for one in range(parent.size):
-        same[one] = same[parent[one]] if one > 0 and level[parent[one]] == level[one] else one
-        number[one] = -1
+        number[one] = number[parent[one]] if one > 0 and level[parent[one]] == level[one] else -1 - one
     height, width = node.shape
     row = width + 1
     nodes = 0
     for y in range(height):
         for x in range(width):
-            its = same[zone[(y + 1) * row + 1 + x]]
-            if number[its] < 0:
-                number[its] = nodes
-                first[nodes] = its
-                nodes += 1
-            node[y, x] = number[its]
+            its = zone[(y + 1) * row + 1 + x]
+            found = number[its]
+            if found < 0:
+                head = -1 - found
+                if number[head] < 0:
+                    number[head] = nodes
+                    first[nodes] = head
+                    nodes += 1
+                found = number[its] = number[head]
+            node[y, x] = found
     return nodes
 
 
 @compiled
 def _parents(
     parent: NDArray[np.int32], level: NDArray[np.uint16],
-    same: NDArray[np.int32], number: NDArray[np.int32], first: NDArray[np.int32],
+    number: NDArray[np.int32], first: NDArray[np.int32],
     above: NDArray[np.int32], altitude: NDArray[np.uint16],
 ) -> None:  # fmt: skip
     """Parent and level of each node, into ``above`` and ``altitude`` [N]; see :func:`_nodes`."""
     for one in range(above.size):
-        above[one] = number[same[parent[first[one]]]]
+        above[one] = number[parent[first[one]]]
         altitude[one] = level[first[one]]
 
 

@@ -22,9 +22,9 @@ def scratch(count: int, dtype: DTypeLike) -> NDArray[Any]:
     """An array [count] with nothing in particular in it. Pages that are never touched take no memory."""
     kind = np.dtype(dtype)
     size = count * kind.itemsize
-    if size < _SMALLEST:
+    if size < _SMALLEST or not hasattr(mmap, "MAP_ANONYMOUS"):
         return np.empty(count, kind)
-    mapped = mmap.mmap(-1, size)
+    mapped = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         mapped.madvise(mmap.MADV_HUGEPAGE)  # as NumPy does: random access would miss the table of small pages
     return np.frombuffer(mapped, kind)
