@@ -10,7 +10,7 @@ LAKE ?= ./lake
 SECONDS ?= 600
 EXTRAS ?= all
 
-.PHONY: demo test lint bench docs faults fuzz image-check sample-lake clean help
+.PHONY: demo test lint bench chaos docs faults fuzz image-check sample-lake clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   benchmarks; prints ratios against a peer or a physical limit (make .venv-peers: against others, too)"
 	@echo "make faults  fail every call to the storage, flip every byte of a small lake: some minutes"
+	@echo "make chaos   lose nodes, commands, heads, storage and clocks; what is in the lake then, into docs/reliability.md: some minutes"
 	@echo "make fuzz    damaged files at the importers' borders, for SECONDS=600"
 	@echo "make image-check   the install steps of the container image, in an environment of their own (EXTRAS=all)"
 	@echo "make sample-lake DATA=path   every folder of a collection of real samples as a data set, with a table of speeds"
@@ -64,6 +65,9 @@ bench: $(VENV)/.all
 
 faults: $(VENV)/.all
 	SENSORIUM_ALL_FAULTS=1 $(BIN)/python -m pytest -n 2 tests/catalog/test_faults.py
+
+chaos: $(VENV)/.all
+	$(BIN)/python -m tests.chaos $(FAULTS)
 
 fuzz: $(VENV)/.all
 	$(BIN)/python -m tests.catalog.fuzz --seconds $(SECONDS)

@@ -103,7 +103,7 @@ def write(
                 array_name = field_name if part == 0 else f"{field_name}.{part}"
                 chosen = [arrays[index] for index in indices]
                 folders.append(f"{root}/{array_name}")
-                storage.fs.makedirs(folders[-1], exist_ok=True)
+                storage.make_folder(folders[-1])
                 if stacked:
                     layout = _rows_layout(field, (len(chosen), *chosen[0].shape), chosen[0].dtype)
                     pieces = [array[np.newaxis] for array in chosen]
@@ -142,7 +142,7 @@ def write_stacks(
         folders = [root]
         for field_name, stack in stacks.items():
             folders.append(f"{root}/{field_name}")
-            storage.fs.makedirs(folders[-1], exist_ok=True)
+            storage.make_folder(folders[-1])
             layout = _rows_layout(fields[field_name], stack.shape, stack.dtype)
             length = layout.shard[0]
             pieces = [stack[begin : begin + length] for begin in range(0, len(stack), length)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -140,6 +141,8 @@ def vacuum(
     if retention < timedelta(0) or grace < timedelta(0):
         raise InvalidSetting(f"retention and grace must not be negative; got {retention} and {grace}.")
     began = time.time()
+    # where our clock is ahead, what others are writing would look old: the storage's own tells how old its files are
+    dated = min(began, storage.now("samples", f"part-{uuid.uuid4().hex}.parquet"))
     first_kept, tagged, doomed = _expiring(table, tags, began - max(retention, grace).total_seconds())
     if doomed and not dry_run:
         table.mark_expired(first_kept, tagged)
@@ -148,7 +151,7 @@ def vacuum(
     readable = readable_versions(table, table.open())
     paths = files_of(table, [version for version in readable if version >= first_kept or version in tagged])
     live |= _fragments_of(storage, "samples", paths)
-    oldest_orphan = began - grace.total_seconds()
+    oldest_orphan = dated - grace.total_seconds()
     size, orphans, files = 0, [], []
     for entry in storage.entries(fragments.FOLDER):
         if entry.folder and entry.name not in live and _may_be_old(entry, oldest_orphan):

@@ -144,7 +144,8 @@ class Table:
         return True
 
     def exists(self) -> bool:
-        return bool(DeltaTable.is_deltatable(self.storage.root, self.storage.delta_options()))
+        with self.storage.translated():
+            return bool(DeltaTable.is_deltatable(self.storage.root, self.storage.delta_options()))
 
     def open(self, version: int | None = None) -> DeltaTable:
         """The table at ``version``, or at its newest.

@@ -18,6 +18,7 @@ import re
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -32,6 +33,7 @@ from sensorium.platform.errors import (
     SensoriumError,
     StorageError,
 )
+from sensorium.platform.object_stores import FLAT, connection, missing_bucket, refused, unreachable
 
 __all__ = ["Entry", "Storage", "plain"]
 
@@ -45,16 +47,7 @@ _DELTA_OPTION = {
     "endpoint_url": "aws_endpoint_url",
     "anon": "aws_skip_signature",
 }
-#: what drivers raise that is-a nothing of Python's own
-_UNREACHABLE_ERRORS = ("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError")
 _LONGEST_REASON = 400
-_ACCESS_ERRORS = (
-    "NoCredentialsError",
-    "PartialCredentialsError",
-    "ClientError",
-    "DefaultCredentialsError",
-    "HttpError",
-)
 
 
 @dataclass(frozen=True)
@@ -119,8 +112,11 @@ class Storage:
     @property
     def fs(self) -> Any:
         """The fsspec file system."""
-        protocol = "file" if self.local else self.root.partition("://")[0]
-        return _filesystem(protocol, json.dumps(dict(self.options), sort_keys=True))
+        return _filesystem(self._protocol, json.dumps(dict(self.options), sort_keys=True))
+
+    @property
+    def _protocol(self) -> str:
+        return "file" if self.local else self.root.partition("://")[0]
 
     def at_path(self, *parts: str) -> str:
         """Path of ``parts`` below this folder, as :attr:`fs` and Delta want it."""
@@ -138,6 +134,9 @@ class Storage:
         """Options for Delta's own object store."""
         if self.local:
             return None
+        if self._protocol in ("s3", "s3a"):
+            with self.translated():
+                return connection(self.fs)
         known = {_DELTA_OPTION[key]: str(value) for key, value in self.options.items() if key in _DELTA_OPTION}
         region = self.options.get("client_kwargs", {}).get("region_name")
         if region:
@@ -156,7 +155,9 @@ class Storage:
         with self.translated(*parts):
             try:
                 entries = self.fs.ls(self.at_path(*parts), detail=True, refresh=True)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                if missing_bucket(error):
+                    raise
                 return []
             return sorted(e["name"].rstrip("/").rpartition("/")[2] for e in entries if e["type"] == "directory")
 
@@ -165,7 +166,9 @@ class Storage:
         with self.translated(*parts):
             try:
                 entries = self.fs.ls(self.at_path(*parts), detail=True, refresh=True)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                if missing_bucket(error):
+                    raise
                 return []
             return sorted(e["name"].rpartition("/")[2] for e in entries if e["type"] == "file")
 
@@ -184,7 +187,7 @@ class Storage:
         path = self.at_path(*parts)
         with self.translated(*parts):
             if not self.local:
-                self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+                self.make_folder(path.rpartition("/")[0])
                 self.fs.pipe_file(path, content)
                 return
             made = _make_folder(Path(path).parent)
@@ -203,6 +206,11 @@ class Storage:
             if durable:
                 for folder in (Path(path).parent, *(folder.parent for folder in made)):
                     _sync(folder)
+
+    def make_folder(self, path: str) -> None:
+        """Make the folder at ``path``, as of :meth:`at_path`, and those above; object stores have none to be made."""
+        if self._protocol not in FLAT:
+            self.fs.makedirs(path, exist_ok=True)
 
     def sync(self, *parts: str) -> None:
         """Return only when a file, or a folder with all that is in it, would be there after a loss of power.
@@ -251,12 +259,27 @@ class Storage:
                 return False
             return True
 
+    def now(self, *parts: str) -> float:
+        """Seconds since 1970 by the clock that dates what is written to the file ``parts``, which is not there afterwards.
+
+        Ours where the storage cannot be written to, or does not date its files.
+        """
+        try:
+            self.write(b"", *parts)
+            found = self.modified(*parts)
+            self.remove(*parts)
+        except (SensoriumError, OSError):
+            return time.time()
+        return found if 0.0 < found < float("inf") else time.time()
+
     def entries(self, *parts: str) -> list[Entry]:
         """What is directly in the folder ``parts``, by name, from one listing; nothing where that is not there."""
         with self.translated(*parts):
             try:
                 found = self.fs.ls(self.at_path(*parts), detail=True, refresh=True)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                if missing_bucket(error):
+                    raise
                 return []
         entries = [
             Entry(
@@ -287,7 +310,11 @@ class Storage:
         place = "/".join((self.url.rstrip("/"), *parts))
         try:
             yield
-        except (SensoriumError, FileNotFoundError):
+        except SensoriumError:
+            raise
+        except FileNotFoundError as error:
+            if missing_bucket(error):
+                raise self._no_bucket() from error
             raise
         except PermissionError as error:
             raise MissingCredentials(
@@ -299,6 +326,12 @@ class Storage:
                 f"{place}: a file is where a folder should be ({plain(error)}). Give another place."
             ) from error
         except OSError as error:
+            if missing_bucket(error):
+                raise self._no_bucket() from error
+            if unreachable(error):
+                raise _no_answer(place, error) from error
+            if refused(error):
+                raise _no_access(place, error) from error
             if error.errno == errno.EROFS:
                 raise MissingCredentials(
                     f"{place}: the storage can only be read ({plain(error)}). Check the permissions, or give another place."
@@ -313,17 +346,33 @@ class Storage:
         except ImportError as error:
             raise _missing_driver(self.root, error) from error
         except Exception as error:
-            if type(error).__name__ in _UNREACHABLE_ERRORS:
-                raise StorageError(
-                    f"{place}: the storage does not answer ({plain(error)}). "
-                    "Check its address and the network; nothing was committed."
-                ) from error
-            if type(error).__name__ in _ACCESS_ERRORS:
-                raise MissingCredentials(
-                    f"{place}: no access ({plain(error)}). "
-                    "Give credentials by the usual environment variables or files of the provider."
-                ) from error
+            if missing_bucket(error):
+                raise self._no_bucket() from error
+            if unreachable(error):
+                raise _no_answer(place, error) from error
+            if refused(error):
+                raise _no_access(place, error) from error
             raise
+
+    def _no_bucket(self) -> InvalidSetting:
+        bucket = self.root.partition("://")[2].partition("/")[0]
+        return InvalidSetting(
+            f"{self.url}: there is no bucket {bucket!r}. Check the name and the endpoint, or make the bucket first."
+        )
+
+
+def _no_answer(place: str, error: Exception) -> StorageError:
+    return StorageError(
+        f"{place}: the storage does not answer ({plain(error)}). "
+        "Check its address and the network; nothing was committed."
+    )
+
+
+def _no_access(place: str, error: Exception) -> MissingCredentials:
+    return MissingCredentials(
+        f"{place}: no access ({plain(error)}). "
+        "Give credentials by the usual environment variables or files of the provider."
+    )
 
 
 def plain(error: Exception) -> str:

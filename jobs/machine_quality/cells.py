@@ -171,10 +171,21 @@ def key(cell: Cell, measures: Measures, lookup: Lookup = codecs.get) -> str:
     A hash of the sample's content, the part that is coded, codec, quality, encoder settings, versions of encoder and
     decoder, and the definitions of metrics and tasks in any order.
     """
-    codec = lookup(cell.codec)
-    parts = [cell.image_hash, cell.extent.text, cell.codec, cell.quality, cell.gop, _arguments(codec, cell)]
-    text = json.dumps([*parts, codec.version(), measures.definitions])
-    return hashlib.blake2b(text.encode(), digest_size=_DIGEST).hexdigest()
+    return keyed(cell.codec, cell.quality, cell.gop, measures, lookup)(cell.image_hash, cell.extent.text)
+
+
+def keyed(
+    codec_name: str, quality: int, gop: int, measures: Measures, lookup: Lookup = codecs.get
+) -> Callable[[str, str], str]:
+    """:func:`key` of one point of the grid, for millions of samples: a function of a sample's hash and its extent's text."""
+    codec = lookup(codec_name)
+    point = json.dumps([codec_name, quality, gop, _arguments(codec, gop), codec.version(), measures.definitions])
+
+    def of(image_hash: str, extent: str) -> str:
+        text = f"{json.dumps([image_hash, extent])[:-1]}, {point[1:]}"
+        return hashlib.blake2b(text.encode(), digest_size=_DIGEST).hexdigest()
+
+    return of
 
 
 def content_hash(image: np.ndarray) -> str:
@@ -254,7 +265,7 @@ def blank(cell: Cell, measures: Measures, image_id: str, lookup: Lookup = codecs
         "codec": cell.codec,
         "quality": cell.quality,
         "gop": cell.gop,
-        "encoder_arguments": _arguments(codec, cell),
+        "encoder_arguments": _arguments(codec, cell.gop),
         "codec_version": codec.version(),
         "metric_definitions": measures.definitions,
         "error": None,
@@ -477,8 +488,8 @@ def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _arguments(codec: Codec, cell: Cell) -> str:
-    return codec.clips.arguments if cell.gop and codec.clips is not None else codec.arguments
+def _arguments(codec: Codec, gop: int) -> str:
+    return codec.clips.arguments if gop and codec.clips is not None else codec.arguments
 
 
 def _describe(error: Exception) -> str:

@@ -15,7 +15,7 @@ import polars as pl
 from sensorium.catalog.declaration import Source
 from sensorium.jobs import codecs
 from sensorium.jobs.machine_quality import material
-from sensorium.jobs.machine_quality.cells import Cell, Measures, key
+from sensorium.jobs.machine_quality.cells import Measures, keyed
 from sensorium.jobs.machine_quality.material import Extent
 from sensorium.platform.errors import InvalidSetting
 
@@ -31,6 +31,7 @@ __all__ = ["Block", "Costs", "Subjects", "SweepPlan", "Unit", "blocks", "measure
 _BLOCKS_PER_CORE, _SMALLEST_BLOCK = 2, 0.1
 #: what rows must have to tell what cells cost; those of older versions may not
 _COST_COLUMNS = ("height", "width", "frames", "encode_cpu_s", "decode_cpu_s", "metric_cpu_s", "task_cpu_s")
+_CELLS = {"key": pl.String, "subject": pl.Int64, "codec": pl.String, "quality": pl.Int64, "gop": pl.Int64}
 #: megapixels that are assumed of a frame of an encoded video, whose size is not known before it is read
 _UNKNOWN_MEGAPIXELS = 1.0
 
@@ -66,8 +67,8 @@ class Subjects:
 
     Attributes:
         layout: what the arrays are to a codec (:data:`.material.LAYOUTS`).
-        frame: id, image (reference of the array), hash, region, first, count, megapixels (of all frames together), and
-            the fields that tasks look at.
+        frame: id, image (reference of the array), hash, region, first, count, megapixels (of all frames together), extent
+            (region, first and count as text), and the fields that tasks look at.
         labels: names of those fields.
     """
 
@@ -172,14 +173,19 @@ def subjects(dataset: Dataset, config: SweepConfig, measures: Measures) -> Subje
         raise InvalidSetting(f"data set {selection.name!r}: no samples with {field!r} are chosen. Look at --where.")
     part = pl.col("image").struct
     shape = part.field("shape").list.eval(pl.element().cast(pl.String)).list.join("x")
-    hashed = rows.with_columns(hash=pl.concat_str(part.field("checksum"), part.field("dtype"), shape, separator="-"))
+    hashed = rows.with_columns(shape=shape).with_columns(
+        hash=pl.concat_str(part.field("checksum"), part.field("dtype"), "shape", separator="-")
+    )
+    # a million samples have a few shapes
     parts = [
-        {"id": row["id"], **_measured(extent, layout, tuple(row["image"]["shape"]))}
-        for row in hashed.select("id", "image").iter_rows(named=True)
-        for extent in _extents(layout, tuple(row["image"]["shape"]), config)
+        {"shape": text, **_measured(extent, layout, sizes), "extent": extent.text}
+        for text in hashed["shape"].unique().to_list()
+        for sizes in [tuple(map(int, text.split("x")))]
+        for extent in _extents(layout, sizes, config)
     ]
     extents = pl.DataFrame(parts, schema_overrides={"region": pl.List(pl.Int64)})
-    return Subjects(layout, hashed.join(extents, on="id", how="left", maintain_order="left"), labels)
+    joined = hashed.join(extents, on="shape", how="left", maintain_order="left_right")
+    return Subjects(layout, joined.drop("shape"), labels)
 
 
 def _first_pictures(dataset: Dataset) -> str:
@@ -246,14 +252,21 @@ def wanted_cells(found: Subjects, config: SweepConfig, measures: Measures) -> pl
         for gop in gops
         if gop <= 1 or codecs.get(codec).clips is not None
     ]
-    rows = [
-        (key(Cell(row["hash"], codec, quality, gop, extent), measures), number, codec, quality, gop)
-        for number, row in enumerate(found.frame.select("hash", "region", "first", "count").iter_rows(named=True))
-        for extent in [found.extent(row)]
-        for codec, quality, gop in grid
-    ]
-    frame = pl.DataFrame(rows, schema=["key", "subject", "codec", "quality", "gop"], orient="row")
-    return frame.unique("key", keep="first", maintain_order=True)
+    hashes, extents = found.frame["hash"].to_list(), found.frame["extent"].to_list()
+    columns = []
+    for place, (codec, quality, gop) in enumerate(grid):  # a column at a time: rows of millions of cells take gigabytes
+        of = keyed(codec, quality, gop, measures)
+        keys = pl.Series("key", map(of, hashes, extents), pl.String)
+        point = [
+            pl.lit(codec).alias("codec"),
+            pl.lit(quality, pl.Int64).alias("quality"),
+            pl.lit(gop, pl.Int64).alias("gop"),
+        ]
+        columns.append(keys.to_frame().with_row_index("subject").with_columns(*point, place=pl.lit(place)))
+    if not columns:
+        return pl.DataFrame(schema=_CELLS)
+    cells = pl.concat(columns).unique("key", keep="first", maintain_order=True).sort("subject", "place")
+    return cells.select(pl.col(name).cast(kind) for name, kind in _CELLS.items())
 
 
 def measured_costs(target: Dataset | None, config: SweepConfig, measures: Measures) -> Costs:

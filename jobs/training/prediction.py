@@ -235,15 +235,25 @@ def _predicted(
     sources = (source, *maker.sources)
     told = {**maker.marks, "data": str(source), "into": into, "where": where}
     run = Run("predict", maker.system, told, inputs=sources)
-    errors = 0
     with catalog.running(run):
         if missing.height:
+            from sensorium.jobs.retries import through_losses
+
+            def left() -> list[str]:
+                there = target.select(fields=[]).frame().select("id")
+                return missing.join(there, on="id", how="anti")["id"].to_list()
+
+            def work() -> None:
+                selection = dataset.select(pl.col("id").is_in(left()), fields=list(chosen.fields))
+                if len(selection):
+                    _predicted_on_ray(maker.subject, selection, dataset.storage, target, sources, run.id, workers)
+
             with ray_session(settings):
-                selection = dataset.select(pl.col("id").is_in(missing["id"].to_list()), fields=list(chosen.fields))
-                errors = _predicted_on_ray(maker.subject, selection, dataset.storage, target, sources, run.id, workers)
+                through_losses(work, lambda: len(left()))
+    failed = target.select("error IS NOT NULL", fields=[]).frame().join(missing, on="id", how="semi")
     version = target.version
     catalog.record(run.ended("finished", outputs=[Source(into, version)]))
-    return Prediction(run.id, into, version, missing.height, ids.height - missing.height, errors)
+    return Prediction(run.id, into, version, missing.height, ids.height - missing.height, failed.height)
 
 
 def _target(catalog: Catalog, maker: _Maker, source: Source, into: str) -> Dataset:
@@ -363,7 +373,7 @@ def _predicted_on_ray(
     sources: tuple[Source, ...],
     run: str,
     workers: int,
-) -> int:
+) -> None:
     from sensorium.actors import committer
 
     commit = committer.start(target.storage, target.name, sources=sources, run=run)
@@ -374,7 +384,6 @@ def _predicted_on_ray(
             bar.advance(int(batch["samples"].sum()))
             if errors:
                 bar.note(f"{errors} errors")
-    return errors
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,10 @@ from sensorium.platform.tables import print_rows
 from tests.benchmarks.bulk import bulk
 from tests.benchmarks.component_trees import component_trees
 from tests.benchmarks.fits import fits, live
+from tests.benchmarks.large import large
 from tests.benchmarks.lungs import lungs
 from tests.benchmarks.peers import feeds
+from tests.benchmarks.scale import scale
 from tests.benchmarks.serving import crowd, serve
 from tests.benchmarks.sizes import sizes
 from tests.benchmarks.sweeps import codecs, long_sweep, peer, sweep
@@ -115,7 +117,10 @@ def queries(folder: Path) -> None:
 
 def main() -> None:
     usual = (feeds, commits, queries, durability, filters, race, codecs, sweep, peer, fits, live, serve, crowd)
-    parts = {part.__name__: part for part in (*usual, trees, component_trees, lungs, many_commits, long_sweep, sizes, bulk)}
+    parts = {
+        part.__name__: part
+        for part in (*usual, trees, component_trees, lungs, many_commits, long_sweep, sizes, bulk, large, scale)
+    }
     for part in [parts[name] for name in sys.argv[1:]] or usual:
         with tempfile.TemporaryDirectory(prefix="sensorium-bench-") as folder:
             part(Path(folder))

@@ -66,6 +66,21 @@ def test_who_reads_a_version_that_goes_is_told(dataset: Dataset, way: str) -> No
         ways[way]()
 
 
+def test_a_clock_that_is_ahead_takes_nothing_that_is_being_written(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field = dataset.declaration.arrays["image"]
+    (reference,) = fragments.write(dataset.storage, [{"image": image(7)}], {"image": field})
+    with monkeypatch.context() as patch:
+        later = time.time() + timedelta(days=40).total_seconds()
+        patch.setattr(maintenance.time, "time", lambda: later)
+        report = dataset.vacuum(dry_run=False)
+    assert report.fragments == []
+    assert reference["image"]["fragment"] in dataset.storage.folders(fragments.FOLDER)
+    assert dataset.vacuum(NOW, grace=NOW).fragments == [reference["image"]["fragment"]]
+    assert dataset.verify().is_empty()
+
+
 def test_a_dry_run_says_what_the_real_one_does(dataset: Dataset) -> None:
     dataset.compact()
     dry = dataset.vacuum(NOW, grace=NOW)

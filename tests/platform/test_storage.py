@@ -180,17 +180,23 @@ def test_handles_with_the_same_options_share_a_connection(bucket: Storage) -> No
 
 
 def test_options_of_the_driver_become_those_of_delta() -> None:
-    storage = Storage(
-        "s3://lake",
-        "s3://lake",
-        {"key": "k", "secret": "s", "endpoint_url": "http://localhost:9000", "anon": False, "use_ssl": False},
-    )
-    assert storage.delta_options() == {
+    named = {"key": "k", "secret": "s", "endpoint_url": "http://localhost:9000"}
+    expected = {
         "aws_access_key_id": "k",
         "aws_secret_access_key": "s",
         "aws_endpoint_url": "http://localhost:9000",
-        "aws_skip_signature": "False",
         "aws_allow_http": "true",
+    }
+    assert Storage("other://lake", "other://lake", named).delta_options() == expected
+    region = {"client_kwargs": {"region_name": "eu-north-1"}}
+    found = Storage("s3://lake", "s3://lake", {**named, **region}).delta_options()
+    assert found == {**expected, "aws_region": "eu-north-1"}
+    nobody = Storage("s3://lake", "s3://lake", {"endpoint_url": "http://localhost:9000", "anon": True, **region})
+    assert nobody.delta_options() == {
+        "aws_endpoint_url": "http://localhost:9000",
+        "aws_allow_http": "true",
+        "aws_region": "eu-north-1",
+        "aws_skip_signature": "true",
     }
 
 
