@@ -23,6 +23,7 @@ from sensorium.serve.pages.files import offer
 from sensorium.serve.pages.listing import Listing
 from sensorium.serve.pages.spoken import sentence, spoken
 from sensorium.serve.panels import described, inputs, results
+from sensorium.serve.panels.overlays import Overlaid, overlaid
 from sensorium.serve.panels.settings import operator_settings
 from sensorium.serve.uploads.kinds import TITLES
 from sensorium.serve.uploads.readers import WHOLE, takes
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from sensorium.serve.gateway import Gateway
     from sensorium.serve.panels.inputs import Given, Needed
 
-__all__ = ["answered", "build"]
+__all__ = ["Answered", "answered", "build"]
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 #: inches
@@ -46,8 +47,8 @@ class _Answers:
 
     Attributes:
         listing: the lake.
-        outputs: the result's HTML, the slider between its pictures before and after, the answer itself (a session's own), the row
-            of its files.
+        outputs: the result's HTML, the slider between its pictures before and after, a volume with what was found in it, the
+            answer itself (both a session's own), the row of its files.
     """
 
     listing: Listing
@@ -66,25 +67,49 @@ class _Answers:
             buttons=["fullscreen"],
             elem_id="answer-pair",
         )
-        answer = gr.State(None)
+        volume, answer = gr.State(None), gr.State(None)
+
+        @gr.render(inputs=[volume], triggers=[volume.change], show_progress="hidden")  # type: ignore[untyped-decorator]
+        def planes(found: Overlaid | None) -> None:
+            if found is not None:
+                found.show()
+
         with gr.Row(elem_classes="files", visible=False) as files:
             offer("Result as NPZ", results.as_npz, [answer], name="result-npz")
             offer("Result as JSON", results.as_json, [answer], name="result-json")
-        return cls(listing, [result, slider, answer, files])
+        return cls(listing, [result, slider, volume, answer, files])
 
     async def ask(self, reference: str, given: Callable[[ServedModel], Coroutine[Any, Any, Given]]) -> list[Any]:
         """Values of the outputs: the answer of a model, or why there is none. What was there before goes in either case."""
         try:
-            html, pair, answer = await answered(self.listing.gateway, reference, given)
+            found = await answered(self.listing.gateway, reference, given)
         except Exception as error:  # noqa: BLE001 - told on the page
-            return [results.failure(sentence(error)), gr.ImageSlider(visible=False), None, gr.Row(visible=False)]
-        return [html, gr.ImageSlider(pair, visible=pair is not None), answer, gr.Row(visible=True)]
+            return [results.failure(sentence(error)), gr.ImageSlider(visible=False), None, None, gr.Row(visible=False)]
+        slider = gr.ImageSlider(found.pair, visible=found.pair is not None)
+        return [found.html, slider, found.volume, found.answer, gr.Row(visible=True)]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a model says of one sample.
+
+    Attributes:
+        html: for people.
+        pair: its pictures before and after, if it has them.
+        volume: the sample with what was found in it, if it is a volume.
+        answer: without pictures, to be kept.
+    """
+
+    html: str
+    pair: tuple[Image.Image, Image.Image] | None
+    volume: Overlaid | None
+    answer: Answer
 
 
 async def answered(
     gateway: Gateway, reference: str, given: Callable[[ServedModel], Coroutine[Any, Any, Given]]
-) -> tuple[str, tuple[Image.Image, Image.Image] | None, Answer]:
-    """What a model says of one sample: as HTML, its pictures before and after if it has them, and without pictures to be kept.
+) -> Answered:
+    """What a model says of one sample.
 
     Raises:
         SensoriumError: there is no such model, or the sample does not suit it.
@@ -93,7 +118,8 @@ async def answered(
     sample = await given(served)
     answer = only(await gateway.predict(served.reference, [sample.sample], pictures=True))
     html = await asyncio.to_thread(results.shown, answer, sample, served)
-    return html, await asyncio.to_thread(results.pair, answer), replace(answer, pictures={})
+    pair = await asyncio.to_thread(results.pair, answer)
+    return Answered(html, pair, overlaid(answer, sample, served), replace(answer, pictures={}))
 
 
 def build(system: System, listing: Listing, gateway: Gateway) -> None:

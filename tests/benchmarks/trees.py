@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +216,7 @@ def _operators() -> None:
     best = [9e9] * 10
     visits = [0] * 10
     for _ in range(_ROUNDS):
-        state = changing(tree)
+        state = changing(replace(tree, node_of_pixel=tree.node_of_pixel.copy()))
         for number in range(10):
             start = time.process_time()
             visits[number] = mean_pass(state.live)

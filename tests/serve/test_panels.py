@@ -139,8 +139,10 @@ def test_samples_are_listed_and_drawn_by_lot(lake: Catalog) -> None:
 
 def answer_for(catalog: Catalog, given: Callable[[Gateway, Any], Coroutine[Any, Any, Given]]) -> tuple[str, Answer]:
     async def use(gateway: Gateway) -> tuple[str, Answer]:
-        html, _, answer = await panel.answered(gateway, "small", lambda served: given(gateway, served))
-        return html, answer
+        found = await panel.answered(gateway, "small", lambda served: given(gateway, served))
+        assert found.pair is None
+        assert found.volume is None
+        return found.html, found.answer
 
     found: tuple[str, Answer] = used(catalog, use)
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import gradio as gr
 import numpy as np
@@ -17,9 +17,8 @@ from sensorium.serve.pages.viewers.canvas import QUIET, canvas
 
 if TYPE_CHECKING:
     from sensorium.catalog.declaration import Declaration
-    from sensorium.catalog.sample import Sample
 
-__all__ = ["PRESETS", "Plane", "planes", "show", "slice_picture", "usual_window"]
+__all__ = ["PRESETS", "Plane", "Shown", "planes", "show", "slice_picture", "usual_window"]
 
 #: centre and width in HU, as radiologists set them
 PRESETS: Mapping[str, tuple[float, float]] = {
@@ -102,7 +101,21 @@ def _hung(axis: int, letters: str) -> Plane:
     return Plane(axis, _ACROSS[_AXIS[letters[axis]]], rows, columns, flips, edges)
 
 
-def show(sample: Sample, declaration: Declaration) -> None:  # noqa: ARG001 - all viewers are called alike
+class Shown(Protocol):
+    """What the viewer asks of a sample: that of a data set, or one with a mask that a model gave."""
+
+    id: str
+
+    def __contains__(self, name: object) -> bool: ...
+
+    def get(self, name: str, /) -> Any:
+        """A field; None where it is not there."""
+
+    def view(self, name: str) -> Any:
+        """An array, of which only parts may be read."""
+
+
+def show(sample: Shown, declaration: Declaration | None = None) -> None:  # noqa: ARG001 - all viewers are called alike
     """Three pictures with a slider each, and what they share."""
     spacing = [float(part) for part in sample.get("spacing") or (1.0, 1.0, 1.0)]
     shared = _Shared.build(sample)
@@ -127,7 +140,7 @@ class _Shared:
     preset: gr.events.Dependency
 
     @classmethod
-    def build(cls, sample: Sample) -> _Shared:
+    def build(cls, sample: Shown) -> _Shared:
         unit, masked = str(sample.get("unit") or ""), "mask" in sample
         *usual, low, high = usual_window(sample, unit)
         names = ["From the values", *PRESETS] if unit == "HU" else ["From the values"]
@@ -150,7 +163,7 @@ class _Shared:
         return cls(centre, width, over, chosen)
 
 
-def _plane(sample: Sample, plane: Plane, spacing: list[float], shared: _Shared) -> None:
+def _plane(sample: Shown, plane: Plane, spacing: list[float], shared: _Shared) -> None:
     """The picture of one plane with the slider of its slice."""
     last = sample.view("volume").shape[plane.axis] - 1
 
@@ -174,7 +187,7 @@ def _plane(sample: Sample, plane: Plane, spacing: list[float], shared: _Shared) 
     shared.preset.success(spoken(draw), inputs, picture, **QUIET)
 
 
-def usual_window(sample: Sample, unit: str) -> tuple[float, float, float, float]:
+def usual_window(sample: Shown, unit: str) -> tuple[float, float, float, float]:
     """Centre and width to begin with, and the least and greatest value that sliders reach.
 
     From the middle slice: percentiles 1 and 99 are the window, what it holds is the reach (presets included, for HU).
@@ -194,7 +207,7 @@ def usual_window(sample: Sample, unit: str) -> tuple[float, float, float, float]
 
 
 def slice_picture(
-    sample: Sample,
+    sample: Shown,
     plane: Plane,
     index: int,
     window: tuple[float, float],
