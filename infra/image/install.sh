@@ -1,7 +1,7 @@
 #!/bin/sh
 # What the container image holds, in a virtual environment: pinned by constraints.txt, and checked.
 # Usage: install.sh VENV [EXTRAS], from the root of the source. TORCH_INDEX names an index of torch builds, such as
-# https://download.pytorch.org/whl/cpu; without it torch comes from the usual index (there: built for CUDA).
+# that of CPU builds; without it torch comes from the usual index (there: built for CUDA).
 set -eu
 venv=$1
 extras=${2:-all}
